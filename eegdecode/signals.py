@@ -55,14 +55,22 @@ class Decisions:
         Of each independent component its map, spectrum and reasons, and whether it was kept or dropped.
     spans
         The bad spans.
+    notes
+        Sentences on how the channels came about.
     """
 
     channels: tuple[Mapping[str, Any], ...] = ()
     components: tuple[Mapping[str, Any], ...] = ()
     spans: tuple[BadSpan, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: "Decisions") -> "Decisions":
-        return Decisions(self.channels + other.channels, self.components + other.components, self.spans + other.spans)
+        return Decisions(
+            self.channels + other.channels,
+            self.components + other.components,
+            self.spans + other.spans,
+            self.notes + other.notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,8 @@ class Stream:
         Names of channels that the recording marks as bad.
     decisions
         What steps have decided about it so far.
-    recording
-        The name of the recording, by which tables of decisions name it.
+    recording, subject
+        The name of the recording, by which tables of decisions name it, and of its subject, whose head it is.
     info
         The mne.Info of a file that mne read, for the steps that need its coils.
     """
@@ -96,6 +104,7 @@ class Stream:
     bads: tuple[str, ...] = ()
     decisions: Decisions = Decisions()
     recording: str = ""
+    subject: str = ""
     info: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -72,7 +72,8 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
         "that then reach beyond the end of the recording are left out; trials with a BAD_ annotation are dropped, and "
         "bad_channels looks at every sample for NaN and flat seconds; channels that are no signal by name or samples "
         "(gyro, counter, clock, ear lobes, triggers) are no EEG, channels.tsv is believed for units in any format, and "
-        "numbers without a unit are scaled by their size",
+        "numbers without a unit are scaled by their size; the course of a region that sources estimates is the first "
+        "component of its data, where it was that of the operator",
     }
 )
 @checked_by(check_preprocessing)

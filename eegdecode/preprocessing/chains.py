@@ -58,10 +58,10 @@ def needs_whole(step: StepConfig) -> bool:
     return bool(getattr(step, "needs_whole", False))
 
 
-def files(step: StepConfig) -> list[Path]:
-    """The files that a step reads, whose content a recording is made from too."""
+def files(step: StepConfig, subject: str) -> list[Path]:
+    """The files that a step reads for a subject, whose content a recording is made from too."""
     named = getattr(code_of(step), "files", None)
-    return list(named(step)) if named else []
+    return list(named(step, subject)) if named else []
 
 
 def on_windows(steps: Sequence[StepConfig], windows: SingleWindows) -> SingleWindows:

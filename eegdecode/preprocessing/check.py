@@ -33,6 +33,10 @@ def check(cfg: Preprocess, study: Path) -> str:
     """Refuse what no recording of the study has. A recording that cannot be used, as others can, is for the run to
     name."""
     entries = included(recordings.find(study, cfg.files), cfg.exclude)
+    subjects = list(dict.fromkeys(entry.subject for entry in entries))
+    for step in cfg.steps:
+        if check_subjects := getattr(step, "check_subjects", None):
+            check_subjects(subjects)
     lacking, there, why = _asked(cfg) - {"stimulus"}, set[str](), list[str]()
     usable = False
     try:

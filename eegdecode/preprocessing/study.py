@@ -174,7 +174,7 @@ def _one(
     lacking = labels(cfg) - in_events - {"stimulus"}
     if lacking and lacking & entry.participant.keys():
         others.add(study / "participants.tsv")
-    files = sources(study, entry, others.union(*stimuli, *map(chains.files, cfg.steps)))
+    files = sources(study, entry, others.union(*stimuli, *(chains.files(step, entry.subject) for step in cfg.steps)))
     key = _key({**_settings(cfg), "classes": known}, study, files, lambda: beat(0.0))
     is_drawn = record.is_there(ctx.out, entry.name) and page_data.read(ctx.out, entry.name, key) is not None
     if is_drawn and store.holds(ctx.out, entry.name, key):
@@ -192,7 +192,13 @@ def _one(
     spans = () if cfg.bad_spans == "ignore" else bad_spans.annotated(opened.annotations, entry.events())
     trials, dropped = bad_spans.applied(cfg.bad_spans, before, spans, cfg.shortest_s)
     known_bad = Decisions(spans=spans)
-    raw = replace(opened.stream, bads=tuple(opened.bads), decisions=known_bad, recording=entry.name)
+    raw = replace(
+        opened.stream,
+        bads=tuple(opened.bads),
+        decisions=known_bad,
+        recording=entry.name,
+        subject=entry.subject,
+    )
     with tempfile.TemporaryDirectory(prefix=".scratch-", dir=ctx.out) as scratch:
         signal = chains.apply(chains.with_pick(cfg.steps), raw, trials=trials, scratch=Path(scratch))
         if signal.decisions.spans != spans:
@@ -221,7 +227,7 @@ def _one(
             "sources": [_called(path, study) for path in files],
             "content": _content(samples_file, samples_file.stat().st_mtime_ns, lambda: beat(0.0)),
             "raw": {"channels": opened.stream.n_channels, "sfreq": opened.stream.sfreq},
-            "notes": notes,
+            "notes": [*notes, *signal.decisions.notes],
             "channels": [asdict(channel) for channel in opened.decided],
             "classes": known,
             **_settings(cfg),

@@ -1,24 +1,21 @@
-"""Channels are renamed, picked and ordered; bad ones are interpolated; sources are weights over the channels."""
+"""Channels are renamed, picked and ordered; bad ones are interpolated."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import mne
 import numpy as np
 import pytest
 
 from eegdecode import sphere
 from eegdecode.preprocessing import chains
-from eegdecode.preprocessing.steps import StepConfig, sources
+from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.preprocessing.steps.aliases import Aliases
 from eegdecode.preprocessing.steps.bad_channels import BadChannels
 from eegdecode.preprocessing.steps.pick import Pick
 from eegdecode.preprocessing.steps.reference import Reference
 from eegdecode.preprocessing.steps.scale import Scale
 from eegdecode.preprocessing.steps.set_channels import TEN_TWENTY, SetChannels
-from eegdecode.preprocessing.steps.sources import Sources
 from eegdecode.signals import Kind, Sensor, Signal, Stream
 
 
@@ -160,40 +157,6 @@ def test_what_stands_nowhere_is_not_made_up() -> None:
         ValueError, match="E4 cannot be interpolated: the place of E4 is not known .* drop these channels by pick"
     ):
         apply([BadChannels()], signal.stream(), bads=["E4"])
-
-
-def test_sources_without_a_head_say_how_to_fetch_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"lacks bem/fsaverage-ico-5-src.fif, .*fetch_fsaverage\('.*'\)"):
-        apply([Sources(folder=str(tmp_path / "fsaverage"))], scalp().stream())
-
-
-def test_a_region_follows_what_happens_in_it() -> None:
-    sphere = mne.make_sphere_model((0.0, 0.0, 0.0), head_radius=0.095, verbose="error")
-    ball = (0.0, 0.0, 0.0, 0.07)
-    space = mne.setup_volume_source_space(pos=30.0, sphere=ball, sphere_units="m", exclude=20.0, verbose="error")
-    info = sources.sensor_info(scalp().stream())
-    forward = mne.make_forward_solution(info, None, space, sphere, meg=False, verbose="error")
-    source_positions = forward["source_rr"]
-    rows = {
-        "left": np.flatnonzero(source_positions[:, 0] < -0.02),
-        "right": np.flatnonzero(source_positions[:, 0] > 0.02),
-    }
-    weights = sources.weights(info, forward, rows, snr=3.0)
-    assert weights.shape == (2, 19)
-    left = rows["left"][np.argmax(source_positions[rows["left"], 2])]
-    seen = forward["sol"]["data"][:, 3 * left : 3 * left + 3]  # three directions of a dipole on the left
-    seen = seen - seen.mean(axis=0)
-    strength = np.linalg.norm(weights @ seen, axis=1)
-    assert strength[0] > 1.5 * strength[1]
-    with pytest.raises(ValueError, match="no source lies in nowhere"):
-        sources.weights(info, forward, {"nowhere": np.array([], int)}, snr=3.0)
-
-
-def test_sources_refuse_what_they_cannot_place() -> None:
-    with pytest.raises(ValueError, match="from EEG alone, not EOG: pick kinds"):
-        sources.sensor_info(named("Cz", EOG="eog"))
-    with pytest.raises(ValueError, match="the position of Cz is not known"):
-        sources.sensor_info(named("Cz"))
 
 
 def test_steps_go_through_a_whole_clinical_name_list() -> None:

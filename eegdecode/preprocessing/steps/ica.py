@@ -77,7 +77,7 @@ class Artefacts:
     matrix: np.ndarray
 
 
-def files(cfg: ICA) -> list[Path]:
+def files(cfg: ICA, subject: str) -> list[Path]:
     return [input_file(cfg.components)] if cfg.components else []
 
 
@@ -90,8 +90,19 @@ def apply(cfg: ICA, stream: Stream, trials: Sequence[Trial]) -> Stream:
     return mapped(stream, artefacts.matrix) if artefacts.removed else stream
 
 
-def find(cfg: ICA, stream: Stream) -> Artefacts:
-    """Find the components that are artefacts."""
+@dataclass(frozen=True)
+class Decomposition:
+    """Components of the channels `brain` of a stream, and what they were fitted on: `thinned`, [time, channel], and the
+    components' courses in it, `sources`."""
+
+    components: components.Components
+    sources: np.ndarray
+    thinned: np.ndarray
+    brain: np.ndarray
+
+
+def decompose(stream: Stream, seed: int) -> Decomposition:
+    """Fit as many components as the recording has rank, on a decimated copy."""
     from sklearn.decomposition import FastICA
     from sklearn.exceptions import ConvergenceWarning
 
@@ -110,7 +121,7 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     data = thinned[:, brain] / unit
     strength = np.linalg.eigvalsh(np.cov(data.T))
     rank = int((strength > 1e-7 * strength.max()).sum())  # one less after average reference
-    model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=cfg.seed)
+    model = FastICA(rank, whiten="unit-variance", max_iter=500, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # logged below
         sources = model.fit_transform(data)
@@ -118,6 +129,14 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
         log.warning("ica: did not converge in %d iterations; used as it is", model.max_iter)
     names = [stream.channels[index] for index in brain]
     found = components.Components(names, model.components_, model.mixing_, unit)
+    return Decomposition(found, sources, thinned, brain)
+
+
+def find(cfg: ICA, stream: Stream) -> Artefacts:
+    """Find the components that are artefacts."""
+    fitted = decompose(stream, cfg.seed)
+    found, sources, thinned, brain = fitted.components, fitted.sources, fitted.thinned, fitted.brain
+    kinds = np.array([stream.sensor(name).kind for name in stream.channels])
     watched = {stream.channels[index]: thinned[:, index] for index in np.flatnonzero(np.isin(kinds, ("eog", "ecg")))}
     heart = [stream.channels[index] for index in np.flatnonzero(kinds == "ecg")]
     faster = fused(stream, [bandpass.as_filter(HIGH_PASS, stream.sfreq)], _rate(stream, SPECTRA_HZ))
@@ -130,8 +149,8 @@ def find(cfg: ICA, stream: Stream) -> Artefacts:
     records = components.records(judged, found, sources, decided, cfg.remove)
     removed = tuple(record["index"] for record in records if record["decision"] == "drop")
     matrix = np.eye(stream.n_channels)
-    away = model.mixing_[:, list(removed)] @ model.components_[list(removed)]
-    matrix[np.ix_(brain, brain)] -= unit[:, None] * away / unit
+    away = found.mixing[:, list(removed)] @ found.unmixing[list(removed)]
+    matrix[np.ix_(brain, brain)] -= found.unit[:, None] * away / found.unit
     return Artefacts(removed, records, matrix)
 
 

@@ -61,7 +61,7 @@ CHUNK_VALUES = 1 << 23
 """Of windows that are filtered together: 64 MiB in float64."""
 
 
-def files(cfg: Maxwell) -> list[Path]:
+def files(cfg: Maxwell, subject: str) -> list[Path]:
     return [input_file(setting) for setting in (cfg.calibration, cfg.cross_talk) if setting]
 
 
