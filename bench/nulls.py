@@ -21,7 +21,7 @@ from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import metrics
 from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
 from eegdecode.evaluation.statistics import grouping, nulls
-from eegdecode.evaluation.statistics.confusion import predicted, truth
+from eegdecode.evaluation.statistics.confusion import confusion_of, predicted, truth
 from eegdecode.evaluation.statistics.nulls import ALPHA
 
 FEATURES, WINDOWS = 6, 2
@@ -264,7 +264,7 @@ def is_above_by_all_trials(decoded: Decoded) -> bool:
     subjects, trials = grouping.numbers(decoded)
     own, answers, n = truth(decoded), predicted(decoded), len(decoded.classes)
     null = balanced_accuracy(nulls.confusions_dealt(own, answers, n, SCORING.n_null, 0, trials, subjects))
-    return bool(nulls.p_value(metrics("classes")["balanced_accuracy"].score(decoded, SCORING), null) < ALPHA)
+    return bool(nulls.p_value(float(balanced_accuracy(confusion_of(decoded))), null) < ALPHA)
 
 
 def interval(n_above: int, n: int) -> tuple[float, float]:

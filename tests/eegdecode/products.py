@@ -12,6 +12,8 @@ from eegdecode.training import model_file
 from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
+CAME_LATER = ("window/session", "window/block")
+"""Tables in a file of a run that came after the records."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""
 
@@ -39,7 +41,7 @@ def fingerprint(run: RunDir) -> dict[str, Any]:
 
 def _of_hdf5(path: Path, exact: list[Any], numbers: dict[str, list[float]]) -> None:
     def look(name: str, item: object) -> None:
-        if not isinstance(item, h5py.Dataset) or name == "about":  # which has checksums of all numbers in it
+        if not isinstance(item, h5py.Dataset) or name in ("about", *CAME_LATER):  # about has checksums of all numbers
             return
         exact.append((path.name, name, list(item.shape), str(item.dtype)))
         if item.dtype.kind == "f":

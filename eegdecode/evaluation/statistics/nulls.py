@@ -6,7 +6,7 @@ Signs        for values of windows, which drift as the signal may: the target's 
 Permutation  the pieces, or the classes, permuted among exchangeable units: for ranks, hits and confusion matrices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations as every_order
 from math import factorial
@@ -146,19 +146,27 @@ def correlations_dealt(
             orders = _orders(rng, min(step, n_null - begin), len(rows), None)
             null.append(np.einsum("rf,nrf->n", own, scaled[orders]) / scaled.shape[1])
         return np.concatenate(null)
-    by_rhythm, both = [], []
-    for of_recording in recordings:
-        pair = [dct(x[of_recording] - x[rows].mean(axis=0), axis=0, norm="ortho") for x in (outputs, truth)]
-        both.append(pair)
-        by_rhythm.append(pair[0] * pair[1])
-    lengths = [np.sqrt(sum((pair[which] ** 2).sum(axis=0) for pair in both)) for which in (0, 1)]
-    scale = lengths[0] * lengths[1]
-    products = (np.concatenate(by_rhythm) / np.where(scale > 0, scale, np.inf)).mean(axis=1)
+    decoded, true = (np.concatenate([*_rhythms(x - x[rows].mean(axis=0), recordings)]) for x in (outputs, truth))
+    scale = np.linalg.norm(decoded, axis=0) * np.linalg.norm(true, axis=0)
+    products = (decoded * true / np.where(scale > 0, scale, np.inf)).mean(axis=1)
     null, step = [], max(1, CHUNK // len(products))
     for begin in range(0, n_null, step):
         signs = 1 - 2 * rng.integers(0, 2, (min(step, n_null - begin), len(products)), dtype=np.int8)
         null.append(signs @ products)
     return np.concatenate(null)
+
+
+def _rhythms(x: np.ndarray, recordings: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The cosine transform over time of each recording, without its mean; and how these means differ, as numbers that
+    are uncorrelated if they are. `x` [row, feature] has the mean 0 over all."""
+    means = []
+    for rows in recordings:
+        transformed = dct(x[rows], axis=0, norm="ortho")
+        means.append(transformed[0])
+        yield transformed[1:]
+    lengths = np.sqrt([len(rows) for rows in recordings])
+    basis = np.linalg.qr(np.column_stack([lengths, np.eye(len(lengths))[:, 1:]]))[0]  # the first is the mean of all
+    yield basis[:, 1:].T @ np.array(means)
 
 
 def confusions_dealt(
