@@ -73,7 +73,7 @@ class Preprocess:
             ("reject", "flat", "muscle_z", "autoreject"),
             "it is of the step reject: {name: reject, reject: {eeg: 150e-6}}",
         ),
-        "reject_by_annotation": "of trials with a BAD_ annotation: bad_spans=reject drops them, bad_spans=ignore leaves them",
+        "reject_by_annotation": "bad_spans=reject drops trials with a BAD_ annotation, bad_spans=ignore leaves them",
         "event_id": "events say where trials are, and a target {name: label, column: …} what is decoded",
     }
     """Names in other tools, which the error translates."""
