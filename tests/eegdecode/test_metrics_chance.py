@@ -121,14 +121,17 @@ def test_two_subjects_have_no_interval(n: int) -> None:
     assert np.isnan(intervals.of_mean(np.ones((n, 2)))).all()
 
 
-def test_truths_of_windows_are_rotated_within_recordings_and_dealt_where_these_are_short() -> None:
-    lengths = [9, 12]
-    orders = nulls._turned(np.random.default_rng(0), 200, lengths)
-    assert np.all(orders[:, :9] < 9) and np.all(orders[:, 9:] >= 9)
-    np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(21), (200, 1)))
-    steps = np.diff(orders[:, :9], axis=1) % 9
-    assert np.all(steps == steps[:, :1]) and set(steps[:, 0]) == {1, 8}
-    assert len(np.unique(orders[:, :9], axis=0)) == 18
+def test_truths_of_windows_drift_anew_within_recordings_and_are_dealt_where_these_are_short() -> None:
+    rng, recordings = np.random.default_rng(0), [np.arange(9), np.arange(9, 21)]
+    outputs, truth = (x - x.mean(axis=0) for x in rng.normal(size=(2, 21, 3)).cumsum(axis=1))
+    decoded, true = (np.concatenate([*nulls._rhythms(x, recordings)]) for x in (outputs, truth))
+    assert len(true) == 20  # all but the mean of all
+    np.testing.assert_allclose((decoded * true).sum(axis=0), (outputs * truth).sum(axis=0))
+    np.testing.assert_allclose((true**2).sum(axis=0), (truth**2).sum(axis=0))
+    null = nulls.correlations_dealt(truth, truth, recordings, 500, 0)
+    assert abs(null.mean()) < 0.1 and null.max() <= 1 and len(np.unique(null.round(9))) > 400
+    two = nulls.correlations_dealt(np.c_[outputs, outputs], np.c_[truth, truth], recordings, 500, 0)
+    np.testing.assert_allclose(two, nulls.correlations_dealt(outputs, truth, recordings, 500, 0))
     x = np.arange(14.0)[:, None] ** 2
     short = nulls.correlations_dealt(x, x, [np.arange(7), np.arange(7, 14)], 200, 0)
     assert len(np.unique(short.round(9))) > 150
