@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpc.cli import help, options, table
-from hpc.runs import folding
+from hpc.runs import folding, unpack
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.submit import watch
 from tests.conftest import EXAMPLE, Launch
@@ -532,11 +532,12 @@ def test_the_ranks_run_the_code_as_it_was_when_launched(launch: Launch, tmp_path
     done = launch("count", "n=3")
     assert "+ 5 changed files" in done.stdout and "total             -6" in done.stdout
     (run,) = launch.runs()
-    assert "-total" in (run / "code/checkout/counting/stages.py").read_text()
-    assert (run / "code/checkout/counting/new.py").exists()
-    assert [path.name for path in (run / "code/checkout/counting").glob("*html*")] == ["page.html.jinja"]
-    assert (run / "code/checkout" / latin).exists()
-    diff = (run / "code/code.diff").read_bytes()
+    with zipfile.ZipFile(run / "code/code.zip") as packed:
+        names = {name.removeprefix("checkout/") for name in packed.namelist()}
+        assert b"-total" in packed.read("checkout/counting/stages.py")
+        diff = packed.read("code.diff")
+    assert {"counting/new.py", "counting/page.html.jinja", unpack.entry_name(latin)} <= names
+    assert "counting/report.html" not in names
     assert b'+    return {"total": -total,' in diff and b"caf\xe9" in diff
     assert json.loads((run / "plan.json").read_text())["code"][1]["modified"] == [
         "counting/__init__.py", "counting/caf\ufffd.py", "counting/new.py", "counting/page.html.jinja",
