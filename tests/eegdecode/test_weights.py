@@ -441,8 +441,8 @@ def test_two_files_stand_side_by_side(launch: Launch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "inspect which file?"),
-        (["model=bilstm"], "inspect which file?"),
+        ([], "inspect which file or folder? Name one: inspect"),
+        (["model=bilstm"], "inspect which file or folder? Name one: inspect"),
         (["nothing.pt"], "there is no file nothing.pt"),
         (["x.pt", "model=bilstmm"], "'bilstmm' is not one of the choices. Did you mean 'bilstm'"),
         (["x.pt", "x.pt", "x.pt"], "inspect one file, or two to compare them, but got 3"),

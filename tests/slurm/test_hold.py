@@ -118,7 +118,7 @@ def test_nothing_is_stuck_if_the_job_dies_with_the_controller_that_has_taken_its
     launch.wait_for(goes_on_or_is_named, "it is not stuck")
     open_gate(run)
     if not run.attempt(2).start.exists():
-        assert "resume" in launch("status", run.name).stdout
+        assert "resume" in launch("why", run.name).stdout  # of some ends the table of status says only: see why
         launch("resume", run.name, "--on", "bed")
     launch.wait_for(run.result.exists, "it has come to its end")
     launch.wait_for(lambda: not squeue(launch), "no job is left")
