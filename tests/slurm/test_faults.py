@@ -132,6 +132,16 @@ def test_a_job_that_is_held_is_called_so_with_what_lets_it_go(on_bed: Launch) ->
     on_bed.wait_for(second.result.exists, "it was let go")
 
 
+SOONER = """
+import sys
+
+if "hpc.launch" in sys.orig_argv:  # and not in its jobs, which import what they were submitted with
+    import hpc.runs.status as status
+
+    status.FORGOTTEN_S = status.COMPLETING_S = 1
+"""
+
+
 def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launch: Launch, beds: Beds) -> None:
     """It dies as soon as it has taken the requeue: it comes back with a job that runs, and nothing is in it."""
     launch.environ |= start(beds)  # of its own, whose controller is killed
@@ -155,8 +165,7 @@ def test_a_job_that_the_controller_forgot_is_found_and_another_one_goes_on(launc
             os.kill(int(pid), signal.SIGKILL)
     subprocess.run([*BED, "revive", "slurmctld"], env=launch.environ, check=True, capture_output=True)
     # Instead of a wait of three minutes
-    sooner = "import hpc.runs.status as status\nstatus.FORGOTTEN_S = status.COMPLETING_S = 1\n"
-    (launch.folder / "sitecustomize.py").write_text(sooner)
+    (launch.folder / "sitecustomize.py").write_text(SOONER)
     launch.environ["PYTHONPATH"] += f"{os.pathsep}{launch.folder}"
     seen: list[dict[str, Any]] = []
     ways = ("queued", "stopped", "lost")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs import records
-from hpc.runs.rundir import RunDir, read_lines
+from hpc.runs.rundir import RunDir
 from tests.conftest import ROOT, Launch
 from tests.slurm.test_runs import only_run, texts
 
@@ -37,7 +37,7 @@ def test_a_node_whose_scratch_cannot_be_written_to_is_left_before_the_first_step
     done = launch("count", "n=3", "--nodes", "3", "--ranks", "1", "--on", "disks", "--follow")
     run = only_run(launch.folder)
     why = f"n2 is sick: it cannot write to its scratch {scratch}/n2 (Not a directory)"
-    first, second = read_lines(run.attempts)
+    first, second = records.attempts(run)
     assert (first["outcome"], first["node"], first["why"]) == ("sick", "n2", why)
     assert "total             6" in done.stdout and f"{why}; back into the queue" in texts(run)
     assert second["outcome"] == "finished" and started_on(run) == {"n1", "n3", "n4"}
