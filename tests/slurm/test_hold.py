@@ -221,3 +221,4 @@ def test_a_plain_user_is_not_held(nobody: AsNobody, late: dict[str, str], epilog
     assert (len(records.submissions(run)) == 1) == (epilog == "0")
     open_gate(run)
     wait_for(run.result.exists, "it has come to its end", lambda: texts(run))
+    wait_for(lambda: not nobody("squeue", "-h").stdout, "its job has ended, and writes no more", lambda: texts(run))
