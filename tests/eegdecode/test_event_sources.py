@@ -360,8 +360,8 @@ def test_what_no_trial_has_is_refused_before_a_signal_is_read(bids: Path, tmp_pa
     events = {"duration_s": 1}
     diagnosis = [{"name": "label", "column": "diagnosis"}]
     assert refused(events=events, targets=diagnosis) == (
-        "no recording has diagnosis as a label of its trials; there are acq, group, participant_id, speed/rate, "
-        "subject, task, trial_type: correct the column of the target, or labels"
+        "no recording has diagnosis as a label of its trials; there are acq, group, participant_id, path, "
+        "speed/rate, subject, task, trial_type: correct the column of the target, or labels"
     )
     assert "no recording has a trial, 2 were looked at" in refused(events={"only": ["lft"], **events})
     assert "has no column cue, but trials need" in refused(events={"name": "bids", "stimulus": "cue"})

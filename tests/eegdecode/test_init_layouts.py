@@ -18,5 +18,7 @@ def test_two_commands_lead_from_a_folder_to_a_verdict(name: str, launch: Launch)
     launch("pipeline", f"{name}.yaml", "--on", "local")
     (evaluated,) = (RunDir(run) for run in launch.runs() if run.name.startswith("evaluate"))
     result = read_json(evaluated.result)
-    assert result["metrics"]["verdict"] == "above chance", result
+    # Of a file a condition whole recordings are what chance may exchange: those of the test subjects are too few
+    verdict = "cannot be decided" if name == "file_a_condition" else "above chance"
+    assert result["metrics"]["verdict"] == verdict and result["metrics"]["balanced_accuracy"]["value"] > 0.9, result
     assert (Path(evaluated.out) / "report.html").is_file()
