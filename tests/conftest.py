@@ -244,16 +244,20 @@ def release_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """As --dist loadfile, but the tests of a file on the other Slurm count as a separate file."""
+    """As --dist loadfile, but the tests of a file on the other Slurm count as a separate file, and so do those of each
+    recipe, as all of them take many minutes."""
     other = other_slurm(config)
-    if config.getoption("dist") != "loadfile" or not other:
+    if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     class ByFileAndSlurm(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
-            return f"{file} on {other}" if f"slurm-{other}" in test.partition("[")[2] else file
+            values = test.partition("[")[2].rstrip("]")
+            if file.endswith("/test_recipes.py"):
+                return f"{file} of {values}"
+            return f"{file} on {other}" if f"slurm-{other}" in values else file
 
     return ByFileAndSlurm(config, log)
 

@@ -156,9 +156,10 @@ if TYPE_CHECKING:
         restarts: int
 
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the run folders that this program writes. 0: those of releases without a version; 1: those without an
-identity, a manifest of the code, a list of products and a meaning."""
+identity, a manifest of the code, a list of products and a meaning; 2: those whose code is a folder, and whose files are
+not joined when they have finished."""
 WITH_LISTS = 2
 """The first version whose runs list their products."""
 

@@ -104,8 +104,10 @@ def _ask(
     assert asking.stdin and asking.stdout and asking.stderr
     lines: queue.Queue[tuple[float, str]] = queue.Queue()
     complaints: list[str] = []
+    broken = ""
     Thread(target=_read, args=(asking.stdout, lambda line: lines.put((time.time(), line))), daemon=True).start()
-    Thread(target=_read, args=(asking.stderr, complaints.append), daemon=True).start()
+    complaining = Thread(target=_read, args=(asking.stderr, complaints.append), daemon=True)
+    complaining.start()
     hellos: dict[str, dict[str, Any]] = {}
     nodes: dict[str, Node] = {}
     offsets: dict[str, tuple[float, float]] = {}
@@ -128,7 +130,7 @@ def _ask(
                         node = nodes[values["host"]] = Node.from_json(values)
                         offsets[node.host] = (node.sent - when, node.received - sent)
     except OSError as error:  # it has ended: what it has said counts
-        complaints.append(str(error))
+        broken = str(error)
     finally:
         with suppress(OSError):
             asking.stdin.close()
@@ -140,7 +142,8 @@ def _ask(
                 asking.wait(1.0)
         if asking.poll() is None:
             asking.kill()
-    return list(nodes.values()), offsets, next((line for line in map(str.strip, complaints) if line), "")
+    complaining.join(1.0)  # what it has printed says more than that its pipe is broken
+    return list(nodes.values()), offsets, next((line for line in map(str.strip, complaints) if line), broken)
 
 
 def _read(stream: Iterable[str], take: Callable[[str], object]) -> None:

@@ -154,7 +154,8 @@ def test_what_cannot_be_fetched_is_refused_in_a_sentence(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     for module in ("moabb", "moabb.datasets"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setitem(sys.modules, module, sys)  # which puts back what there was, also nothing
+        monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         runs.fetch_runs(options.read(["fetch", *words]), {})
     assert os.listdir(tmp_path) == ["moabb"]

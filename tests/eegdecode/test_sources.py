@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from mne.minimum_norm import apply_inverse_raw, make_inverse_operator
 
-from eegdecode.preprocessing import chains, sphere
+from eegdecode import sphere
+from eegdecode.preprocessing import chains
 from eegdecode.preprocessing.localisation import files, head, regions
 from eegdecode.preprocessing.steps.sources import Sources
 from eegdecode.signals import Kind, Sensor, Signal, Stream

@@ -134,7 +134,7 @@ def study(folder: Path, write: Callable[[Path], object], extension: str) -> None
 def read_study(folder: Path) -> Reading:
     """As survey does, and after it as preprocess does."""
     (entry,) = recordings.find(folder)
-    row = survey.describe(Survey((Input("x"),)), folder, entry, lambda: None)
+    row, _ = survey.describe(Survey((Input("x"),)), folder, entry, lambda: None)
     if row.failed:
         raise Sentence(row.failed)
     if said := [note for note in row.notes if note.startswith("no trials:")]:
@@ -238,7 +238,7 @@ def alone(name: str, write: Callable[[Path], object], file: str, **more: Any) ->
 def read_alone(file: str, folder: Path) -> Reading:
     (entry,) = recordings.find(folder, "{subject}" + Path(file).suffix)
     how = Survey((Input("x"),), table=Table(sfreq=float(SFREQ) if file.endswith((".npy", ".npz")) else 0.0))
-    row = survey.describe(how, folder, entry, lambda: None)
+    row, _ = survey.describe(how, folder, entry, lambda: None)
     if row.failed:
         raise Sentence(row.failed)
     opened = recordings.open_entry(entry, how.reading)

@@ -16,6 +16,7 @@ from hpc.config import plugins, recipes
 from hpc.errors import ConfigError
 from hpc.site import profile
 from tests.conftest import ROOT, Launch
+from tests.eegdecode import layouts
 
 
 def test_a_recipe_is_found_by_its_name(launch: Launch) -> None:
@@ -164,11 +165,12 @@ def test_in_an_empty_folder_a_training_makes_the_demo_s_data_first(launch: Launc
 
 
 def test_a_stage_that_is_told_what_to_read_takes_nothing_of_the_demo(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "study").mkdir()
-    assert "values from study=./study" in launch("preprocess", "study=./study", "--on", "local", "--dry-run").stdout
+    layouts.bids(tmp_path / "study")
+    words = ("preprocess", "study=./study", "events.duration_s=1", "--on", "local", "--dry-run")
+    assert "values from study=./study" in launch(*words).stdout
     own = tmp_path / "configs/default.yaml"
     own.parent.mkdir()
-    own.write_text("preprocess: {study: ./study}\ntrain: {data: preprocess}\n")
+    own.write_text("preprocess: {study: ./study, events: {duration_s: 1}}\ntrain: {data: preprocess}\n")
     text = launch("train", "--on", "local", "--dry-run").stdout
     assert "values from configs/default.yaml" in text and "synthesize" not in text
 

@@ -61,7 +61,7 @@ def test_a_pipeline_hands_each_run_the_names_of_those_it_reads() -> None:
         ("pipeline", {"count": {}}, ["n=3"], "'n=3' names no section of the file. .*There is: count"),
         ("cuont", {}, [], "there is no stage or verb 'cuont'. Did you mean 'count'"),
         ("wrong", {}, [], r"a stage is a function \(cfg, ctx\); counting.stages:wrong is"),
-        ("count", {}, ["m=3"], "count has no setting 'm'.*There is: n, step_s"),
+        ("count", {}, ["m=3"], "count has no setting 'm'.*There is: step_s, "),
         ("count", {"count": {}}, ["configs/"], "'configs/' is neither a file.yaml nor a key=value"),
         ("status", {}, [], "status is not a stage.*There is: "),
         ("count", {}, ["step_s=1", "n=0..4"], "needs a whole number, but got '0..4'. Several .*: sweep count n=0..4"),

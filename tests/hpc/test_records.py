@@ -59,7 +59,7 @@ def test_a_folder_of_a_newer_version_is_refused_in_a_sentence(launch: Launch) ->
     plan = read_json(run.plan)
     assert plan is not None
     write_json(run.plan, plan | {"schema": records.SCHEMA + 1})
-    sentence = "was written by a newer version of hpc (version 3 of run folders; this one reads up to 2): use that"
+    sentence = "was written by a newer version of hpc (version 4 of run folders; this one reads up to 3): use that"
     for words in (["resume", run.name], ["count", "n=3"], ["export", run.name, "--on", "slurm"]):
         done = launch(*words, code=2)
         assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
