@@ -11,9 +11,9 @@ import hashlib
 import json
 import sys
 from base64 import b32encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from hpc.media import many
 from hpc.plan import sweep
 from hpc.plan.plan import Plan, Science
 from hpc.remote import verbs
-from hpc.runs import records, status
-from hpc.runs.rundir import RunDir
+from hpc.runs import records, searches, status
+from hpc.runs.rundir import RunDir, make_folder
 from hpc.search import halving, report, space
 from hpc.search.score import Score, note_failure
 from hpc.search.study import Job, Search, Study
@@ -81,6 +81,10 @@ class Line:
                 "key=a,b"
             )
         self.space = space.Space(tuple(several))
+        if args.each and not (args.each.partition("=")[2] and space.apart([args.each])[0]):
+            raise ConfigError(
+                f"--each needs a setting with several values, as train.split.fold=0..4, got {args.each!r}"
+            )
         folds = sweep.grid([args.each]) if args.each else [[]]
         self.folds = [Fold(self, own) for own in folds]
         first = self.folds[0].first
@@ -138,20 +142,20 @@ class Line:
 
     def run(self) -> int:
         """Run what is missing, as far as it can be proposed; on Slurm, submit it."""
+        place = self.runs / searches.FOLDER
+        make_folder(place)
         while True:
-            for fold in self.folds:
-                fold.advance()
-            report.write(self.runs, self.record())
-            waiting = [pair for fold in self.folds for pair in fold.missing()]
-            if self.args.dry_run:
-                print(report.text(self.record()))
-                print(f"\nnext: {many(len(waiting), 'run')}" + "".join(f"\n  {what}" for what, _ in waiting))
-                return DONE
-            if not waiting:
-                return self._end()
-            what, plans = waiting[0][0], waiting[0][1]()
-            if plans[0].site.kind == "slurm":
-                return self._submit([plan for _, make in waiting for plan in make()])
+            with executors.lock_of(place):  # the jobs of two trials that end at once give the line both
+                waiting = self._look()
+                if self.args.dry_run:
+                    print(report.text(self.record()))
+                    print(f"\nnext: {many(len(waiting), 'run')}" + "".join(f"\n  {what}" for what, _ in waiting))
+                    return DONE
+                if not waiting:
+                    return self._end()
+                what, plans = waiting[0][0], waiting[0][1]()
+                if plans[0].site.kind == "slurm":
+                    return self._submit([plan for _, make in waiting for plan in make()])
             print(f"\n{what}", flush=True)
             before = self._progress()
             code = start.here(plans)
@@ -159,6 +163,13 @@ class Line:
                 fold.advance()
             if self._progress() == before:  # stopped by who watches, or failed for want of something
                 return code or FAILED
+
+    def _look(self) -> list[tuple[str, Callable[[], list[Plan]]]]:
+        """Look at the run folders; return what can be started: a sentence, and the function that makes its plans."""
+        for fold in self.folds:
+            fold.advance()
+        report.write(self.runs, self.record())
+        return [pair for fold in self.folds for pair in fold.missing()]
 
     def _progress(self) -> int:
         return sum(fold.n_known for fold in self.folds)
@@ -172,6 +183,7 @@ class Line:
                 if plan.run.plan.exists():  # on its way for another line already: it is to give ours as well
                     executors.note_follow_up(plan)
         code = start.sweep(every, None)
+        print("  each of these jobs gives the line at its end, so that the search goes on without you\n")
         print(report.text(self.record()))
         return code
 
@@ -277,30 +289,24 @@ class Fold:
             plan.run.result.exists() for plan in self._readers or []
         )
 
-    def missing(self) -> Iterator[tuple[str, Any]]:
+    def missing(self) -> Iterator[tuple[str, Callable[[], list[Plan]]]]:
         """Yield what can be started now: a sentence, and the function that makes its plans."""
         resting = {state.run: state for state in self._states(self.study.due())}
         for job in self.study.due():
             state = resting.get(self.run_of(job).name)
-            if state is None or (state.ended and (self.line.is_by_hand or self._rests(job, state))):
-                yield self._sentence(job), lambda job=job: self._plans_of(job)
+            if state is None or _can_start(self.run_of(job), state, self.line.is_by_hand):
+                yield self._sentence(job), partial(self._plans_of, job)
         if self.study.is_over and self.study.best is not None:
             left = [plan for plan in self.readers() if not plan.run.result.exists()]
             states = {state.run: state for state in self._looked(left)}
-            free = [plan for plan in left if _is_free(states.get(plan.science.name), self.line.is_by_hand)]
+            by_hand = self.line.is_by_hand
+            free = [p for p in left if not (state := states.get(p.science.name)) or _can_start(p.run, state, by_hand)]
             if free:
                 yield f"{self._where}what reads the best trial, {self.run_of(self.study.best).name}", lambda: free
 
     def _looked(self, plans: list[Plan]) -> list[status.State]:
         runs = [plan.run for plan in plans if plan.run.plan.exists()]
         return status.look_all(runs, self.line.queue) if runs else []
-
-    def _rests(self, job: Job, state: status.State) -> bool:
-        """Whether a run was left at the rung before this one, and not stopped by somebody on the way."""
-        rungs = self.line.search.rungs
-        if state.word != "stopped" or rungs is None or job.rung == 0:
-            return False
-        return state.done == rungs.steps[job.rung - 1]
 
     def waits_for(self) -> list[status.State]:
         """Return the states of the trials that others wait for, and of what reads the best."""
@@ -389,21 +395,33 @@ class Fold:
         }  # fmt: skip
 
 
-def _is_free(state: status.State | None, by_hand: bool) -> bool:
-    """Whether a run can be started: it was not yet, or a person wants it to go on."""
-    return state is None or (state.ended and by_hand)
+def _can_start(run: RunDir, state: status.State, by_hand: bool) -> bool:
+    """Whether a run that is due can be started, or watched if it is on this machine. A person who gives the line wants
+    what was stopped to go on, too; a job that gives it goes on only with what rests where it was to pause."""
+    if not state.ended:
+        return by_hand and not state.on_slurm
+    pause_at = records.plan(run).get("pause_at")
+    rests = state.word == "stopped" and pause_at is not None and state.done >= pause_at
+    return by_hand or rests
 
 
 def _searched(science: Science) -> stages.Searched:
     """Return how the stage of a trial can be searched."""
     searched = stages.searched(stages.load(science.entry))
     if searched is None:
-        known = [name for name in stages.names() if stages.searched(stages.load(stages.entry(name))) is not None]
+        known = [name for name in stages.names() if _declares_score(name)]
         raise ConfigError(
             f"{science.stage} cannot be searched: a search goes by a score in which no test data have a part, and "
             f"{science.stage} declares none (hpc.config.stages.searched_by). Search {first_of(known)}"
         )
     return searched
+
+
+def _declares_score(name: str) -> bool:
+    try:
+        return stages.searched(stages.load(stages.entry(name))) is not None
+    except ConfigError:  # a stage of another package that is broken
+        return False
 
 
 def _value(science: Science, path: str) -> Any:

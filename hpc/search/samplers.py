@@ -77,7 +77,7 @@ def _of_optuna(name: str) -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     word = name.removeprefix(OPTUNA)
-    names = [each for each in vars(optuna.samplers) if each.endswith("Sampler") and each != "BaseSampler"]
+    names = [each for each in vars(optuna.samplers) if each.endswith("Sampler") and not each.startswith("Base")]
     if word not in names:
         raise ConfigError(f"optuna has no sampler {word!r}.{did_you_mean(word, names)}")
     return getattr(optuna.samplers, word)
