@@ -233,11 +233,7 @@ class ResourceOptions:
 class RunOptions:
     runs = option_or("runs", "DIR", str, f"{PLAN} RUN FILES", "the folder that holds the run folders (default: runs)")
     after = option("RUN", str, ONE, "start after that run has succeeded")
-    max_parallel = option(
-        "N", natural, "sweep search",
-        "number of runs at the same time; search: and each trial is proposed from those before the last N - 1 "
-        "(default: 4)",
-    )  # fmt: skip
+    max_parallel = option("N", natural, "sweep search", "number of runs at the same time (search: 4, if not given)")
     preset = option(
         "NAME=VALUE", str, "STAGE pipeline sweep search drill", "use a preset of the config file, as size=tiny"
     )

@@ -162,9 +162,11 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
 def science_of(args: Arguments, runs: Path) -> Science:
     """Return what the line of a stage asks for, without what is to be computed before it."""
     try:
-        return _sciences(args, runs)[0][-1]
+        science = _sciences(args, runs)[0][-1]
     except NoSetting as error:
         raise _with_option(error, args) from None
+    refuse_secrets(args, [science])
+    return science
 
 
 def words_of_pipeline(args: Arguments) -> list[str]:

@@ -72,6 +72,7 @@ class Line:
         if not args.words or "=" in args.words[0]:
             raise ConfigError("search what? Say a stage first: search train optim.lr=log:1e-4..1e-2")
         self.stage = args.words[0]
+        _refuse_choices(args)
         words = [word for word in args.words[1:] if "=" in word]
         self.files = [word for word in args.words[1:] if "=" not in word]
         several, self.single = space.apart(words)
@@ -218,8 +219,12 @@ class Line:
     def _options(self) -> list[str]:
         return options.written(self.args, "json", "dry_run", "yes")
 
-    def follow_up(self, site: str) -> tuple[str, ...]:
-        return ("search", *self.args.words, *options.written(self.args, "json", "dry_run", "on"), f"--on={site}")
+    def follow_up(self, plan: Plan) -> tuple[str, ...]:
+        """Return this line as the job of a run gives it: what was detected here may not be known there."""
+        account = plan.resources.account
+        given = options.written(self.args, "json", "dry_run", "on", "account")
+        place = [f"--on={plan.site.name}", *([f"--account={account}"] if account else [])]
+        return ("search", *self.args.words, *given, *place)
 
 
 class Fold:
@@ -335,7 +340,7 @@ class Fold:
         return [self._with_follow_up(plan) for plan in [*plans[:-1], last]]
 
     def _with_follow_up(self, plan: Plan) -> Plan:
-        return dataclasses.replace(plan, follow_up=self.line.follow_up(plan.site.name))
+        return dataclasses.replace(plan, follow_up=self.line.follow_up(plan))
 
     # ------------------------------------------------------------------------------------------- what reads the best
 
@@ -393,6 +398,17 @@ class Fold:
             },
             "metrics": self.metrics(),
         }  # fmt: skip
+
+
+def _refuse_choices(args: Arguments) -> None:
+    """Refuse what would be chosen anew for each trial."""
+    if isinstance(args.nodes, str):
+        raise ConfigError(
+            f"--nodes {args.nodes}: all trials of a search have one number of nodes: say one, as --nodes "
+            f"{args.nodes.partition('-')[2]}"
+        )
+    if "," in (args.on or ""):
+        raise ConfigError(f"--on {args.on}: all trials of a search are runs of one site: name one")
 
 
 def _can_start(run: RunDir, state: status.State, by_hand: bool) -> bool:

@@ -49,7 +49,7 @@ VERBS = {
         "find the best settings: optim.lr=log:1e-4..1e-2 by --trials N (--sampler, --halving, --each)",
         "hpc.cli.search:act",
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 windows.batch=16,32 --trials 20",
-        "search train my-study.yaml optim.lr=log:1e-4..1e-2 --trials 27 --halving 100 --each train.split.fold=0..4",
+        "search train my-study.yaml optim.lr=log:1e-4..1e-2 --halving 100 --each train.split.fold=0..4",
     ),
     "status": Verb(
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",

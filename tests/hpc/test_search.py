@@ -176,6 +176,7 @@ def test_a_search_in_json_is_its_record(here: Path, capsys: pytest.CaptureFixtur
         (["descent", "d.yaml", *SPACE, "--sampler", "best"], "--sampler needs random, tpe, or optuna:NAME"),
         (["descent", "d.yaml", *SPACE, "--each", "fold=1"], "--each needs a setting with several values"),
         (["descent", "d.yaml", *SPACE, "steps=5,9", "--halving", "1"], "--halving counts steps, so steps cannot be"),
+        (["descent", "d.yaml", *SPACE, "--nodes", "1-2"], "all trials of a search have one number of nodes: say one"),
         (["descent", "d.yaml", "lr=0.1..1", "lr=1..2"], "lr is given twice: several values are one word"),
         (
             ["descent", "d.yaml", *SPACE, "--trials", "1", "--by", "max:acc"],
