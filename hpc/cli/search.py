@@ -20,15 +20,14 @@ from typing import Any
 from hpc.cli import options, planner
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
-from hpc.config import stages
-from hpc.errors import ConfigError, first_of
+from hpc.errors import ConfigError
 from hpc.media import many
 from hpc.plan import sweep
 from hpc.plan.plan import Plan, Science
 from hpc.remote import verbs
 from hpc.runs import records, searches, status
 from hpc.runs.rundir import RunDir, make_folder
-from hpc.search import halving, report, space
+from hpc.search import report, searched, space
 from hpc.search.score import Score, note_failure
 from hpc.search.study import Job, Search, Study
 from hpc.slurm.squeue import Queue
@@ -89,12 +88,11 @@ class Line:
         folds = sweep.grid([args.each]) if args.each else [[]]
         self.folds = [Fold(self, own) for own in folds]
         first = self.folds[0].first
-        self.searched = _searched(first)
-        self._check_settings(first)
-        self.score = Score.of(args.by or self.searched.score)
-        self.search = Search(
-            self.space, args.trials, args.max_parallel or AT_ONCE, args.sampler, args.seed, self._rungs(first)
-        )
+        declared = searched.of(first)
+        searched.check(first, self.space, declared)
+        self.score = Score.of(args.by or declared.score)
+        rungs = None if args.halving is None else searched.rungs(first, self.space, declared, args.halving)
+        self.search = Search(self.space, args.trials, args.max_parallel or AT_ONCE, args.sampler, args.seed, rungs)
 
     @property
     def queue(self) -> Queue:
@@ -107,37 +105,6 @@ class Line:
         science = [self.stage, self.files, sorted(self.single), self.space.words, args.preset, args.each, args.sampler]
         text = json.dumps([*science, args.seed, args.by, args.halving, args.max_parallel])
         return f"search-{b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:8]}"
-
-    def _check_settings(self, first: Science) -> None:
-        """Refuse to search what says on which data a trial is scored, and what would make it depend on other runs."""
-        prefixes = (f"{first.section}.", f"{first.stage}.")
-        for word in [*self.space.words]:
-            key = word.partition("=")[0]
-            for prefix in prefixes:
-                key = key.removeprefix(prefix)
-            if own := [each for each in self.searched.fixed if f"{key}.".startswith(f"{each}.")]:
-                raise ConfigError(
-                    f"{key} cannot be searched, as {own[0]} says what trials are scored on: a search compares trials "
-                    f"on the same data. --each {word} makes a search for each"
-                )
-        for path in self.searched.without:
-            if _value(first, path) is not None:
-                raise ConfigError(
-                    f"{path} cannot be used in a search, as the result would depend on which run ends first: leave it "
-                    "out, and say --halving STEPS"
-                )
-
-    def _rungs(self, first: Science) -> halving.Rungs | None:
-        if self.args.halving is None:
-            return None
-        searched = self.searched
-        if not searched.steps:
-            raise ConfigError(f"--halving: {first.stage} does not pause between steps, so its trials run to their ends")
-        for path in (searched.steps, searched.every):
-            if any(word.partition("=")[0].endswith(path) for word in self.space.words):
-                raise ConfigError(f"--halving counts {searched.steps}, so {path} cannot be searched with it")
-        every = int(_value(first, searched.every)) if searched.every else 1
-        return halving.rungs(self.args.halving, int(_value(first, searched.steps)), every, searched.every)
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -419,30 +386,3 @@ def _can_start(run: RunDir, state: status.State, by_hand: bool) -> bool:
     pause_at = records.plan(run).get("pause_at")
     rests = state.word == "stopped" and pause_at is not None and state.done >= pause_at
     return by_hand or rests
-
-
-def _searched(science: Science) -> stages.Searched:
-    """Return how the stage of a trial can be searched."""
-    searched = stages.searched(stages.load(science.entry))
-    if searched is None:
-        known = [name for name in stages.names() if _declares_score(name)]
-        raise ConfigError(
-            f"{science.stage} cannot be searched: a search goes by a score in which no test data have a part, and "
-            f"{science.stage} declares none (hpc.config.stages.searched_by). Search {first_of(known)}"
-        )
-    return searched
-
-
-def _declares_score(name: str) -> bool:
-    try:
-        return stages.searched(stages.load(stages.entry(name))) is not None
-    except ConfigError:  # a stage of another package that is broken
-        return False
-
-
-def _value(science: Science, path: str) -> Any:
-    """Return a setting of a trial, by its path."""
-    value: Any = science.config
-    for key in path.split("."):
-        value = value[key]
-    return value
