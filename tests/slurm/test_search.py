@@ -10,7 +10,7 @@ from hpc.runs.rundir import RunDir, read_json, read_lines
 from tests.conftest import Launch, users_environ
 from tests.hpc.test_search import FILE, SPACE, starts
 
-LINE = ("search", "descent", "d.yaml", *SPACE, "--trials", "9", "--halving", "1", "--max-parallel", "3")
+LINE = ("search", "descent", "d.yaml", *SPACE, "--trials", "4", "--halving", "3", "--max-parallel", "2")
 
 
 def jobs(folder: Path, runs: str) -> list[dict]:
@@ -31,7 +31,7 @@ def test_a_search_on_slurm_goes_on_by_itself_and_is_that_of_this_machine(
     here = jobs(launch.folder, "here")
 
     text = launch(*LINE, "--on", slurm, "--ranks", "1").stdout
-    assert "3 to submit" in text and "so that the search goes on without you" in text
+    assert "2 to submit" in text and "so that the search goes on without you" in text
     launch.wait_for(lambda: list(launch.folder.glob("runs/grade-*/result.json")), "the test set was decoded")
     assert launch(*LINE, "--on", slurm, "--ranks", "1").stdout.count("submitted") == 0
     assert jobs(launch.folder, "runs") == here
