@@ -5,7 +5,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from hpc.errors import ConfigError
@@ -84,7 +84,7 @@ class Space:
                 return combination
         return next(each for each in self._all() if each not in tried)
 
-    def _all(self) -> "itertools.product[str]":
+    def _all(self) -> Iterator[Combination]:
         """Yield every combination of a space without ranges of all numbers."""
         values = (
             [f"{each.key}={value}" for value in range(int(each.low), int(each.high) + 1)]
