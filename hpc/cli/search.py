@@ -327,7 +327,8 @@ class Fold:
         for plan in planner.make(args, self.line.environ) if words else []:
             if plan.science.name in names or names.intersection(plan.science.inputs.values()):
                 names.add(plan.science.name)
-                plans.append(dataclasses.replace(plan, settings=own or plan.settings))
+                label = plan.label or self.line.args.name or ""
+                plans.append(dataclasses.replace(plan, settings=own or plan.settings, label=label))
         return [self._with_follow_up(plan) for plan in plans]
 
     def metrics(self) -> dict[str, Any]:

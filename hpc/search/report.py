@@ -29,8 +29,9 @@ def number(score: Score, loss: float | None) -> float | None:
 
 def reported(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the means over the searches of a line of what was measured with the settings that each has chosen: the
-    figures to report."""
-    names = [name for name, value in (folds[0] if folds else {}).items() if _value(value) is not None]
+    figures to report. A mean of p-values would be none."""
+    first = folds[0] if folds else {}
+    names = [name for name, value in first.items() if _value(value) is not None and not name.endswith(".p")]
     means = {}
     for name in names:
         values = [_value(metrics.get(name)) for metrics in folds]

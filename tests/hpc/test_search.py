@@ -79,7 +79,7 @@ def test_a_trial_is_the_run_of_its_line(here: Path, capsys: pytest.CaptureFixtur
 
 
 def test_each_fold_is_searched_and_the_test_set_is_touched_once_by_each(here: Path) -> None:
-    search("--trials", "5", "--each", "fold=0..2")
+    search("--trials", "5", "--each", "fold=0..2", "--name", "hunt")
     folds = record(here)["folds"]
     assert [fold["each"] for fold in folds] == ["fold=0", "fold=1", "fold=2"]
     assert len({job["run"] for fold in folds for job in fold["jobs"]}) == 15
@@ -87,7 +87,9 @@ def test_each_fold_is_searched_and_the_test_set_is_touched_once_by_each(here: Pa
     assert tested == [fold["best"]["run"] for fold in folds], "by its chosen trial, and by no other"
     accuracy = record(here)["reported"]["grade.accuracy"]
     assert accuracy == {"value": pytest.approx(0.6), "of": 3, "chance": 0.5}, "the mean over the folds"
-    search("--trials", "5", "--each", "fold=0..2")
+    labels = [records.plan(RunDir(path)).get("label") for path in (here / "runs").glob("*-*") if path.is_dir()]
+    assert labels == ["hunt"] * 18, "so that what takes the --name of a sweep takes that of a search"
+    search("--trials", "5", "--each", "fold=0..2", "--name", "hunt")
     assert (here / "runs" / "tests").read_text().split() == tested
 
 
