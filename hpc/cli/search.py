@@ -26,7 +26,7 @@ from hpc.plan import sweep
 from hpc.plan.plan import Plan, Science
 from hpc.remote import verbs
 from hpc.runs import records, searches, status
-from hpc.runs.rundir import RunDir, make_folder
+from hpc.runs.rundir import RunDir, make_folder, read_lines
 from hpc.search import report, searched, space
 from hpc.search.score import Score, note_failure
 from hpc.search.study import Job, Search, Study
@@ -110,15 +110,19 @@ class Line:
 
     def run(self) -> int:
         """Run what is missing, as far as it can be proposed; on Slurm, submit it."""
+        if self.args.dry_run:
+            waiting = self._look()
+            print(report.text(self.record()))
+            print(f"\nnext: {many(len(waiting), 'run')}" + "".join(f"\n  {what}" for what, _ in waiting))
+            return DONE
         place = self.runs / searches.FOLDER
         make_folder(place)
         while True:
             with executors.lock_of(place):  # the jobs of two trials that end at once give the line both
                 waiting = self._look()
-                if self.args.dry_run:
-                    print(report.text(self.record()))
-                    print(f"\nnext: {many(len(waiting), 'run')}" + "".join(f"\n  {what}" for what, _ in waiting))
-                    return DONE
+                report.write(self.runs, self.record())
+                if self._joins():
+                    continue
                 if not waiting:
                     return self._end()
                 what, plans = waiting[0][0], waiting[0][1]()
@@ -136,8 +140,18 @@ class Line:
         """Look at the run folders; return what can be started: a sentence, and the function that makes its plans."""
         for fold in self.folds:
             fold.advance()
-        report.write(self.runs, self.record())
         return [pair for fold in self.folds for pair in fold.missing()]
+
+    def _joins(self) -> bool:
+        """Have the jobs of trials that are on their way for another line give this one too. Whether one of them has
+        ended meanwhile, maybe before it knew of it."""
+        joined = [fold.join(job) for fold in self.folds for job in fold.of_others()]
+        return any(state.ended for state in status.look_all(joined, self.queue)) if joined else False
+
+    def is_noted(self, run: RunDir) -> bool:
+        """Whether the job of a run gives this line at its end."""
+        own = ["search", *self.args.words]
+        return any(line["words"][: len(own)] == own for line in read_lines(run.follow_ups))
 
     def _progress(self) -> int:
         return sum(fold.n_known for fold in self.folds)
@@ -146,10 +160,6 @@ class Line:
         by_name = {plan.science.name: plan for plan in reversed(plans)}
         order = list(dict.fromkeys(plan.science.section for plan in plans))
         every = sorted(by_name.values(), key=lambda plan: order.index(plan.science.section))
-        with executors.alone(every[0]):
-            for plan in every:
-                if plan.run.plan.exists():  # on its way for another line already: it is to give ours as well
-                    executors.note_follow_up(plan)
         code = start.sweep(every, None)
         print("  each of these jobs gives the line at its end, so that the search goes on without you\n")
         print(report.text(self.record()))
@@ -254,6 +264,18 @@ class Fold:
     def _states(self, jobs: list[Job]) -> list[status.State]:
         runs = [run for job in jobs if (run := self.run_of(job)).plan.exists()]
         return status.look_all(runs, self.line.queue) if runs else []
+
+    def of_others(self) -> list[Job]:
+        """Return the trials whose jobs are on their way, but do not give this line at their ends."""
+        states = {state.run for state in self._states(self.study.due()) if state.on_slurm and not state.ended}
+        runs = [(job, self.run_of(job)) for job in self.study.due()]
+        return [job for job, run in runs if run.name in states and not self.line.is_noted(run)]
+
+    def join(self, job: Job) -> RunDir:
+        """Note this line in the folder of a trial that is on its way."""
+        (*_, plan) = self._plans_of(job)
+        executors.note_follow_up(plan)
+        return plan.run
 
     @property
     def n_known(self) -> int:

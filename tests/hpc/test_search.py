@@ -155,7 +155,7 @@ def test_a_search_that_was_killed_goes_on_and_is_the_same(launch: Launch, here: 
 def test_a_dry_run_says_what_would_be_next_and_does_nothing(here: Path, capsys: pytest.CaptureFixture) -> None:
     search("--trials", "9", "--dry-run")
     assert "next: 4 runs\n  trial 1 of 9: lr=0.165 act=relu" in capsys.readouterr().out
-    assert not starts(here)
+    assert not starts(here) and not (here / "runs").exists()
 
 
 def test_a_search_in_json_is_its_record(here: Path, capsys: pytest.CaptureFixture) -> None:
