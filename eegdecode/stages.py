@@ -15,7 +15,7 @@ from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
-from hpc.config.stages import checked_by, exact_unless, imports, on_gpus, with_meaning
+from hpc.config.stages import Searched, checked_by, exact_unless, imports, on_gpus, searched_by, with_meaning
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
@@ -108,6 +108,15 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     }
 )
 @exact_unless(why_not_exact)
+@searched_by(
+    Searched(
+        "min:val_loss",
+        steps="optim.steps",
+        every="optim.validate_every",
+        fixed=("data", "target", "objective", "split"),
+        without=("optim.halving",),
+    )
+)
 @checked_by(check_training)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""

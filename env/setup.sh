@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment and installs this repository in it, editable, with pinned versions.
-#   env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,wandb] [--no-cuda]
+#   env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,search,wandb] [--no-cuda]
 # Run it as often as you like: nothing is done while setup.cfg, setup.py, the pins and this script are unchanged and the extras
 # are there. What was asked for before stays: extras are added, never taken away.
 # PYTHON=/path/to/python3.12 chooses the interpreter. --no-cuda ends with exit code 3 where torch comes with CUDA only.
@@ -10,7 +10,7 @@ set -euo pipefail
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit "${2:-1}"; }
 
-usage='usage: env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,wandb] [--no-cuda]'
+usage='usage: env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,search,wandb] [--no-cuda]'
 help() {
   printf '%s\n' "$usage" \
     "Makes the virtual environment and installs this repository in it, editable, with the versions of env/constraints-*.txt." \

@@ -253,7 +253,7 @@ class Training:
         """Save a checkpoint if one is due, at the end, or before a stop, which raises Preempted."""
         state = self.state
         last = state.step == self.cfg.optim.steps or bool(state.best.ended)
-        stop, due = ddp.agree(self.ctx.should_stop(), self.saver.due(state.step))
+        stop, due = ddp.agree(self.ctx.should_stop() or self.ctx.pauses_after(state.step), self.saver.due(state.step))
         self.watcher.after(state.step, over=last or stop)
         if last or stop or due:
             with self.ctx.phase("save"):

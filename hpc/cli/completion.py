@@ -144,12 +144,12 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return ["bash", "zsh"]
     if table.is_tool(verb) and not word:
         return []  # files: the shell completes them itself
-    if verb in ("sweep", "drill") and len(plain) == 1:
+    if verb in ("sweep", "search", "drill") and len(plain) == 1:
         return [*stages.names(), "pipeline"]
     if verb == "settings":
         below = {stage: _settings(stage, {}, rest) for stage, rest in _looked_at(stages.names(), word)}
         return [f"{stage}{key and '.'}{key}" for stage, keys in below.items() for key in ("", *keys)]
-    stage = plain[1] if verb in ("sweep", "drill") else verb
+    stage = plain[1] if verb in ("sweep", "search", "drill") else verb
     prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
     chosen = dict(each.removeprefix(f"{stage}.").split("=", 1) for each in plain if "=" in each)
     key, equals, _ = word.partition("=")

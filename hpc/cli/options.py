@@ -110,7 +110,7 @@ def readers(text: str) -> str:
     return text
 
 
-PLAN = "STAGE pipeline sweep resume drill export"
+PLAN = "STAGE pipeline sweep search resume drill export"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
@@ -233,18 +233,20 @@ class ResourceOptions:
 class RunOptions:
     runs = option_or("runs", "DIR", str, f"{PLAN} RUN FILES", "the folder that holds the run folders (default: runs)")
     after = option("RUN", str, ONE, "start after that run has succeeded")
-    max_parallel = option("N", natural, "sweep", "number of runs at the same time")
-    preset = option("NAME=VALUE", str, "STAGE pipeline sweep drill", "use a preset of the config file, as size=tiny")
+    max_parallel = option("N", natural, "sweep search", "number of runs at the same time (search: 4, if not given)")
+    preset = option(
+        "NAME=VALUE", str, "STAGE pipeline sweep search drill", "use a preset of the config file, as size=tiny"
+    )
     draws = option(
         "N", natural, "sweep", "draw N combinations at random; ranges may be optim.lr=log:1e-4..1e-2 or seed=0..99"
     )
     name = option(
-        "WORD", run_name, f"{START} export", "a name of your own for the run, to use wherever RUN is asked for"
+        "WORD", run_name, f"{START} search export", "a name of your own for the run, to use wherever RUN is asked for"
     )
     again = flag("STAGE pipeline sweep", "make a new run even if there is one with the same settings")
     only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
     dry_run = flag(
-        f"{START} clean",
+        f"{START} search clean",
         "print the plan and the batch script, and do nothing",
         clean="print what would be removed",
     )
@@ -254,13 +256,23 @@ class RunOptions:
     )
     yes = flag("sweep stop", "do not ask before acting on many runs")
     json = flag(
-        f"{START} status why stop recipes sites settings fetch FILES",
+        f"{START} search status why stop recipes sites settings fetch FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
     output = option("FILE", str, "export settings fetch FILES", "the file to write (default: the terminal)")
 
 
 class VerbOptions:
+    trials = option_or(20, "N", natural, "search", "number of trials (default: 20); more of them go on from there")
+    sampler = option_or(
+        "tpe", "NAME", str, "search", "how trials are proposed: tpe, random, or one of optuna's, as optuna:GPSampler"
+    )
+    by = option("min:METRIC", str, "search", "the score of a trial, or max:METRIC (default: the stage's)")
+    halving = option(
+        "STEPS", str, "search", "train all to STEPS only, and the best third on to three times as many (ASHA); 100:4"
+    )
+    each = option("KEY=VALUES", str, "search", "a search for each of these values, as train.split.fold=0..4")
+    seed = option_or(0, "N", whole, "search", "seed of what is drawn at random (default: 0)")
     watch = flag("status", "print it again every two seconds")
     rank = option_or(0, "N", whole, "logs", "the rank whose output to print (default: 0)")
     attempt = option("N", natural, "logs", "the attempt whose output to print (default: the newest)")

@@ -159,6 +159,26 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
     return sciences, [*map(str, files), *words], [" ".join(words)] * len(sciences)
 
 
+def science_of(args: Arguments, runs: Path) -> Science:
+    """Return what the line of a stage asks for, without what is to be computed before it."""
+    try:
+        science = _sciences(args, runs)[0][-1]
+    except NoSetting as error:
+        raise _with_option(error, args) from None
+    refuse_secrets(args, [science])
+    return science
+
+
+def words_of_pipeline(args: Arguments) -> list[str]:
+    """Return the words of the line of a section with which `pipeline` gives it the same settings; none if the file has
+    no such section, and so none that could read it."""
+    files = _files(args.verb, args.words)
+    _, sections = plan.sections_of(config.choose(config.load(files), args.preset))
+    words = [word for word in args.words if "=" in word]
+    full = [word if word.split(".")[0] in sections else f"{args.verb}.{word}" for word in words]
+    return [*map(str, files), *full] if args.verb in sections else []
+
+
 def _files(verb: str, rest: Sequence[str]) -> list[Path]:
     """Return the config files of a line; `rest`: the words after the stage."""
     words = [word for word in rest if "=" in word]

@@ -28,7 +28,8 @@ def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
         chosen = [run for word in words for run in status.find_all(word, runs)]
         states = status.look_all(chosen if args.words else status.all_runs(runs), queue)
         states += _states_elsewhere(runs, elsewhere) if elsewhere or not args.words else []
-        text = as_json(states) if args.json else status.table(states)
+        searches = [] if args.words or args.json else _searches(runs)
+        text = as_json(states) if args.json else "\n".join([status.table(states), *searches])
         if not args.watch:
             print(text)
             return DONE
@@ -62,6 +63,15 @@ def _states_elsewhere(runs: str, words: list[str]) -> list[State]:
     from hpc.remote import verbs
 
     return verbs.states(runs, words)
+
+
+def _searches(runs: str) -> list[str]:
+    """Return a line for each search among the runs."""
+    if not os.path.isdir(f"{runs}/.searches"):
+        return []
+    from hpc.runs import searches
+
+    return ["", *searches.lines(runs)]
 
 
 def print_states(runs: list[RunDir]) -> None:

@@ -44,6 +44,13 @@ VERBS = {
         "run each combination of optim.lr=1e-3,1e-4 seed=0..4; given again, it submits what is missing", PLAN,
         "sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",
     ),
+    "search": Verb(
+        f"STAGE {CONFIG}",
+        "find the best settings: optim.lr=log:1e-4..1e-2 by --trials N (--sampler, --halving, --each)",
+        "hpc.cli.search:act",
+        "search train my-study.yaml optim.lr=log:1e-4..1e-2 windows.batch=16,32 --trials 20",
+        "search train my-study.yaml optim.lr=log:1e-4..1e-2 --halving 100 --each train.split.fold=0..4",
+    ),
     "status": Verb(
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",
         "status", "status train-k3f9 --watch",

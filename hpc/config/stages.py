@@ -10,6 +10,7 @@ A package of a user's own adds stages in the same way.
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -64,6 +65,39 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
         return stage
 
     return register
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a stage can be searched: see `searched_by`."""
+
+    score: str
+    """`min:METRIC` or `max:METRIC`: what it is searched by unless the line says otherwise."""
+    steps: str = ""
+    """The setting that is the number of its steps, if it can pause between them: Context.pauses_after."""
+    every: str = ""
+    """The setting that is the number of steps from one score to the next."""
+    fixed: Sequence[str] = ()
+    """Settings that all trials must share, as they say what is scored."""
+    without: Sequence[str] = ()
+    """Settings that must be None, as with them a result depends on when other runs end."""
+
+
+def searched_by(searched: Searched) -> Callable[[Stage], Stage]:
+    """Decorate a stage whose settings can be searched, with the score that a search goes by. No data that the chosen
+    settings are tested on later may have a part in it."""
+
+    def register(stage: Stage) -> Stage:
+        stage.searched = searched  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def searched(stage: Any) -> Searched | None:
+    """Return how a stage can be searched; None if it cannot."""
+    own: Searched | None = getattr(stage, "searched", None)
+    return own
 
 
 def on_gpus(stage: Stage) -> Stage:

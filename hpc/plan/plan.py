@@ -101,6 +101,11 @@ class Plan:
     exact: str = ""
     """Of a malleable run: whether its parameters are the same on any of its numbers of nodes."""
 
+    pause_at: int | None = None
+    """Of a trial of a search: the step after which it rests until it is promoted."""
+    follow_up: tuple[str, ...] = ()
+    """Of a trial of a search: the line that its job gives when it has ended."""
+
     @property
     def run(self) -> RunDir:
         return RunDir(Path(self.runs) / self.science.name)
@@ -149,6 +154,7 @@ class Plan:
             "python_path": self.python_path,
             "cwd": self.cwd,
             **({"exact": self.exact} if self.exact else {}),
+            **({"pause_at": self.pause_at} if self.pause_at else {}),
         }
 
     def to_text(self, identity: str, snapshot: str) -> str:
@@ -227,7 +233,7 @@ def sciences(
         The other words of the command line, to recognise a slip of the pen.
     """
     config.check_words(words)
-    values, sections = _sections(values)
+    values, sections = sections_of(values)
     if verb == "pipeline" or verb in sections:
         values = _of_sections(verb, values, sections, words)
     elif verb in stages.names():
@@ -254,7 +260,7 @@ def sciences(
     return _with_missing(done[verb], list(done.values()), lacks) if lacks else [done[verb]]
 
 
-def _sections(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def sections_of(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the file's values, with empty sections of stages as {}, and the keys that are sections of stages."""
     known = stages.names()
     values = {key: {} if key in known and value is None else value for key, value in values.items()}

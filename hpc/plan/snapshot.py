@@ -94,7 +94,8 @@ def origin(codes: Sequence[Code], copy: Snapshot) -> str:
     """Return as JSON what is known of the code in a snapshot that is sent to another machine: `sent` reads it there."""
     host = os.uname().nodename
     entries = [
-        dataclasses.asdict(code) | {"root": f"{host}:{code.root}", "folder_name": code.folder, "sent": copy.sha256}
+        dataclasses.asdict(code)
+        | ({} if code.sent else {"root": f"{host}:{code.root}", "folder_name": code.folder, "sent": copy.sha256})
         for code in codes
     ]
     return json.dumps(entries)

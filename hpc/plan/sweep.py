@@ -22,11 +22,11 @@ RANGE = re.compile(rf"(log:)?({NUMBER})\.\.({NUMBER})")
 def grid(words: Sequence[str]) -> list[list[str]]:
     """Return every combination; the last word changes fastest."""
     _refuse_twice(words)
-    spread = [_spread(word) for word in words]
-    n = math.prod(count for count, _ in spread)
+    of_words = [spread(word) for word in words]
+    n = math.prod(count for count, _ in of_words)
     if n > MOST:
         raise ConfigError(f"these are {n} combinations, and a sweep has {MOST} at most: sweep a part of them at a time")
-    return [list(combination) for combination in itertools.product(*(_words(parts) for _, parts in spread))]
+    return [list(combination) for combination in itertools.product(*(_words(parts) for _, parts in of_words))]
 
 
 def draws(words: Sequence[str], n: int) -> list[list[str]]:
@@ -37,14 +37,14 @@ def draws(words: Sequence[str], n: int) -> list[list[str]]:
     _refuse_twice(words)
     if not any(map(is_list, words)):
         raise ConfigError("what is to be drawn? Write key=a,b or key=0..9 or key=0.1..0.5 or key=log:1e-4..1e-2")
-    n_combinations = math.prod(_n_values(word) for word in words)
+    n_combinations = math.prod(n_values(word) for word in words)
     if n_combinations < n:
         raise ConfigError(
             f"there are only {n_combinations} combinations to draw {n} of: without --draws a sweep takes them all"
         )
     combinations: dict[tuple[str, ...], None] = {}
     for number in range(TRIES * n):
-        combinations.setdefault(tuple(_drawn(word, number) for word in words))
+        combinations.setdefault(tuple(drawn(word, number) for word in words))
         if len(combinations) == n:
             return [list(combination) for combination in combinations]
     raise ConfigError(f"{TRIES * n} draws gave {len(combinations)} different combinations, and not {n}: draw fewer")
@@ -59,29 +59,30 @@ def _refuse_twice(words: Sequence[str]) -> None:
         )
 
 
-def _n_values(word: str) -> float:
-    limits = _limits(word)
-    if limits is None:
-        return _spread(word)[0]
-    low, high, _ = limits
+def n_values(word: str) -> float:
+    """Return how many values a word can have."""
+    ends = limits(word)
+    if ends is None:
+        return spread(word)[0]
+    low, high, _ = ends
     return high - low + 1 if isinstance(low, int) else math.inf
 
 
-def _drawn(word: str, number: int) -> str:
-    """Return the word with one of its values."""
+def drawn(word: str, number: int) -> str:
+    """Return the word with one of its values, which the number alone draws."""
     key, equals, _ = word.partition("=")
     bits = hashlib.sha256(f"{key}\n{number}".encode()).digest()
     chance = int.from_bytes(bits[:6], "big") / 2**48  # in [0, 1)
-    limits = _limits(word)
-    if limits is None:
-        n, parts = _spread(word)
+    ends = limits(word)
+    if ends is None:
+        n, parts = spread(word)
         place = int(chance * n)
         for start, span in parts:
             if place < (1 if span is None else len(span)):
                 return start if span is None else f"{start}{span[place]}"
             place -= 1 if span is None else len(span)
         raise AssertionError(word)
-    low, high, is_log = limits
+    low, high, is_log = ends
     is_whole = isinstance(low, int)
     past = high + 1 if is_whole else high
     value = low * (past / low) ** chance if is_log else low + (past - low) * chance
@@ -89,7 +90,7 @@ def _drawn(word: str, number: int) -> str:
     return f"{key}{equals}{min(max(drawn, low), high)}"
 
 
-def _limits(word: str) -> tuple[float, float, bool] | None:
+def limits(word: str) -> tuple[float, float, bool] | None:
     """Return the lowest and highest of a range, as int if both are whole, and whether it is logarithmic."""
     match = RANGE.fullmatch(word.partition("=")[2])
     if match is None:
@@ -107,7 +108,7 @@ def is_list(word: str) -> bool:
     return len(values) > 1 or RANGE.fullmatch(values[0]) is not None
 
 
-def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
+def spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
     """Return how many values a word has, and its parts: a word of one value, or the numbers that follow `key=`."""
     key, equals, text = word.partition("=")
     values = _split(text)
@@ -128,6 +129,11 @@ def _spread(word: str) -> tuple[int, list[tuple[str, range | None]]]:
         n += last - first + 1
         parts.append((f"{key}{equals}", range(first, last + 1)) if span else (f"{key}{equals}{value}", None))
     return n, parts
+
+
+def choices(word: str) -> list[str]:
+    """Return the word with each of the values that it lists."""
+    return _words(spread(word)[1])
 
 
 def _words(parts: Sequence[tuple[str, range | None]]) -> list[str]:

@@ -128,6 +128,8 @@ class Context:
     """The id of the run folder in which the run began; empty where nobody watches over it."""
     meaning: int = 1
     """The version of meaning of the stage's results: see hpc.config.stages.meaning."""
+    pause_at: int | None = None
+    """The step after which a search lets the run rest; None: it goes to its end."""
     heartbeats: HeartbeatWriter = field(init=False, repr=False)
     """Writes the heartbeats of this rank."""
     _written: float = field(default=-1e9, repr=False)
@@ -184,6 +186,10 @@ class Context:
         self._heartbeat |= self._went_back
         if now - self._written >= QUICK_S or done >= total:
             self.say_how_far(now=done >= total)
+
+    def pauses_after(self, step: int) -> bool:
+        """Whether the run is to rest after this step, until a search promotes it: save, and raise Preempted."""
+        return self.pause_at is not None and step >= self.pause_at
 
     def phase(self, name: str) -> phases.Phase:
         """Count the time in the block as `data`, `wait` or `save`, and not as `compute`: see `why --slow`."""

@@ -32,7 +32,7 @@ def import_ahead(run: RunDir) -> None:
 def work(ctx: Context) -> None:
     """Run the stage of a run folder; rank 0 writes its metrics for the supervisor."""
     stage, cfg, plan = load(ctx.run)
-    ctx.meaning = plan.get("meaning", 1)
+    ctx.meaning, ctx.pause_at = plan.get("meaning", 1), plan.get("pause_at")
     ctx.progress(BEGUN, 0, 0)
     metrics = stage(cfg, ctx)
     ctx.fence()

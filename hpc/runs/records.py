@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         snapshot: str  # the SHA-256 of code/manifest.json
         cwd: str
         exact: str  # of a malleable run: on which numbers of nodes it ends with the same bits, and where to rounding
+        pause_at: int  # of a trial of a search: the step after which it rests
 
     class Submission(TypedDict, total=False):
         """A line of jobs/submitted.jsonl: a run was submitted or started."""
@@ -235,8 +236,9 @@ _PLAN: Fields = {
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
     "packages": _table(_is_text), "unnamed": _are(_is_text), "exact": _is_text,
+    "pause_at": _is_positive,
 }  # fmt: skip
-LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact")
+LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact", "pause_at")
 """What plan.json of earlier versions lacks."""
 NEEDED = {"site": ("name", "kind"), "resources": ("nodes", "ranks_per_node", "gpus_per_node")}
 """What a run cannot be started without, in these tables of it."""

@@ -231,8 +231,8 @@ def committed_steps(checkpoints: Path) -> list[int]:
 class RunDir:
     """The folder of a run: its path is all that one needs to find the run. Each file below has one writer.
 
-    launcher    plan.json, identity.json, config.yaml, env.sh (with --prepare), job.sbatch, jobs/submitted.jsonl, code
-                (a link: see snapshot.py)
+    launcher    plan.json, identity.json, config.yaml, env.sh (with --prepare), job.sbatch, jobs/submitted.jsonl,
+                jobs/follow-ups.jsonl, jobs/no-score.json, code (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/, jobs/attempt-0002/words-1.json
@@ -291,6 +291,16 @@ class RunDir:
     @property
     def submissions(self) -> Path:
         return self.path / SUBMISSIONS
+
+    @property
+    def follow_ups(self) -> Path:
+        """The lines that its job gives when it has ended: see follow_ups.py."""
+        return self.jobs / "follow-ups.jsonl"
+
+    @property
+    def no_score(self) -> Path:
+        """Why this trial of a search counts as one without a score."""
+        return self.jobs / "no-score.json"
 
     @property
     def attempts(self) -> Path:

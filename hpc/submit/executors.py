@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hpc import config
+from hpc.codes import STOPPED
 from hpc.plan import snapshot
 from hpc.plan.plan import Plan
 from hpc.plan.snapshot import Snapshot
 from hpc.rank import stage_run, threads
-from hpc.rank.context import Context, World
+from hpc.rank.context import Context, Preempted, World
 from hpc.runs import folding, records, seal, sharing, submissions
 from hpc.runs.rundir import RunDir, append_line, atomic_write, read_json, write_json
 from hpc.slurm import commands, words
 from hpc.submit import batch
+from hpc.supervise import follow_ups
 from hpc.supervise.keeper import Keeper
 
 
@@ -82,6 +84,7 @@ def write_run(plan: Plan, code: Snapshot | None = None, *, by_hand: bool = False
         sharing.apply(copy.folder, "group")
         sharing.let_through(copy.folder.parent, "group")
     snapshot.link(copy.folder, run.code)
+    note_follow_up(plan, copy)
     # Not flushed to the disk one by one: if the machine loses power now, nothing was submitted yet
     for path, text in (
         (run.config, config.to_yaml(plan.science.config)),
@@ -92,6 +95,16 @@ def write_run(plan: Plan, code: Snapshot | None = None, *, by_hand: bool = False
     ):
         atomic_write(path, partial(_put, text.encode()), durable=False)
     return run
+
+
+def note_follow_up(plan: Plan, code: Snapshot | None = None) -> None:
+    """Note the line that the job of a run gives when it has ended, if it is to give one."""
+    if plan.follow_up and plan.site.kind == "slurm":
+        copy = code or snapshot.take(plan.code, Path(plan.runs))
+        follow_ups.note(
+            plan.run, plan.follow_up, cwd=plan.cwd, python=plan.python, snapshot=copy.folder,
+            origin=snapshot.origin(plan.code, copy),
+        )  # fmt: skip
 
 
 def _put(content: bytes, file: BinaryIO) -> None:
@@ -107,6 +120,8 @@ def inline(plan: Plan) -> int:
     ctx = Context(World(), run, attempt=0, echo=print)
     try:
         stage_run.work(ctx)
+    except Preempted:
+        return STOPPED
     except Exception:  # noqa: BLE001  whatever it is, it is for the person at the debugger
         traceback.print_exc()
         if sys.stdin.isatty():

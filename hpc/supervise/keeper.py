@@ -16,6 +16,7 @@ from hpc.codes import DONE, FAILED, NEVER
 from hpc.rank.parent_death import die_with_parent
 from hpc.runs import seal
 from hpc.runs.rundir import Gone, RunDir, committed_steps
+from hpc.supervise import follow_ups
 from hpc.supervise.requeue import Job
 from hpc.supervise.supervisor import Supervisor, print_safely
 
@@ -78,6 +79,8 @@ def keep(run: RunDir, environ: Mapping[str, str], identity: str = "") -> int:
                 code = (
                     _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
                 )
+                if job and supervision.has_ended and run.follow_ups.exists():  # the lock is free: it may go on at once
+                    follow_ups.give(run, environ)
             except Gone as error:
                 print_safely(str(error))
                 code = NEVER

@@ -473,6 +473,16 @@ class Supervisor:
         self._note(text)  # who follows the run waits for it
         return DONE
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has come to its end, has failed, or rests as its search wants: not if it was stopped, nor if
+        it is to go on in the queue."""
+        return self.code in (DONE, FAILED, HUNG, NEVER) or self._rests
+
+    @property
+    def _rests(self) -> bool:
+        return self.code == STOPPED and self.stop_cause is None and bool(self.plan.get("pause_at"))
+
     def give_up(self, code: int, why: str) -> int:
         self.code = code
         self._say("failed", why)
@@ -497,7 +507,8 @@ class Supervisor:
             # Preempted, cancelled, or a node was lost: only Slurm knows whether the job comes back. status asks it
             self._say("left", f"{text}, at Slurm's TERM; the same command goes on from there")
         else:
-            self._say("stopped", f"{text}; the same command goes on from there")
+            rests = ", where its search lets it rest" if self._rests else ""
+            self._say("stopped", f"{text}{rests}; the same command goes on from there")
         return STOPPED
 
     def _leave(self, job: Job, text: str) -> int:
