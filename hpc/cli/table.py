@@ -77,7 +77,7 @@ VERBS = {
         "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
     ),
     "replay": Verb(
-        "RUN | FILE", "compute a finished run again, or that of a capsule, and say whether the results are the same, or why not",
+        "RUN | FILE", "compute a finished run again, or that of a capsule, and say whether it is the same, or why not",
         "hpc.cli.replay:replay_run", "replay train-k3f9", "replay train-k3f9 --nodes 4 --on slurm",
         "replay train-k3f9.zip --data my-study",
     ),

@@ -223,8 +223,10 @@ def opened(path: Path) -> Capsule:
         raise ConfigError(f"{path}: {crate.NAME} was changed after it was packed: get the file again")
     if other := sorted({*names} ^ {*entries, crate.NAME}):
         raise ConfigError(f"{path}: {other[0]} was {'added' if other[0] in names else 'removed'} after it was packed")
-    if unsafe := [name for name in entries if name.startswith("/") or ".." in name.split("/") or "\\" in name]:
+    if unsafe := [name for name in (*entries, run) if name.startswith("/") or ".." in name.split("/")]:
         raise ConfigError(f"{path}: {unsafe[0]!r} leads out of its folder: this is no capsule of hpc")
+    if f"runs/{run}/plan.json" not in entries or "/" in run:
+        raise ConfigError(f"{path}: it holds no run {run!r}: this is no capsule of hpc")
     return Capsule(path, run, sha256, entries)
 
 
@@ -255,7 +257,7 @@ def _unpack(packed: zipfile.ZipFile, name: str, entry: Entry, path: Path) -> Non
     except DAMAGE as error:
         raise ConfigError(f"{packed.filename}: {name} is damaged ({error}): get the file again") from None
     if digest.hexdigest() != entry.sha256:
+        now, then = digest.hexdigest()[:12], entry.sha256[:12]
         raise ConfigError(
-            f"{packed.filename}: {name} was changed after it was packed: its SHA-256 is {digest.hexdigest()[:12]}…, and "
-            f"{entry.sha256[:12]}… was written"
+            f"{packed.filename}: {name} was changed after it was packed: its SHA-256 is {now}…, and {then}… was written"
         )

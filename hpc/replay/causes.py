@@ -1,4 +1,4 @@
-"""Why a run computed again may give other results: code, config, data, packages, processor, ranks; each in a sentence."""
+"""Why a run computed again may give other results: code, config, data, packages, processor, ranks."""
 
 import zipfile
 from collections.abc import Mapping, Sequence

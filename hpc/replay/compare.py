@@ -3,6 +3,7 @@
 Equal bits count as equal whoever computed them. What differs is read: by how much, and where first.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,15 +27,24 @@ FINGERPRINTS = "checkpoints.json"
 class Place(NamedTuple):
     """One thing that differs."""
 
-    what: str
-    """Where it is, `checkpoint of step 12: state/…`, or a sentence of its own."""
+    where: str
+    """`step 12 of metrics.jsonl`, or a sentence of its own."""
+    at: str
+    """The first value in it that differs."""
     was: str
     now: str
     largest: float
+    """See values.Difference; NaN: not known, as only hashes are here."""
+    largest_at: str = ""
 
     def __str__(self) -> str:
-        size = f" ({self.largest:.1e} of the largest number)" if np.isfinite(self.largest) else ""
-        return f"{self.what}{f': {self.now}, was {self.was}' if self.was or self.now else ''}{size}"
+        return ": ".join(filter(None, (self.where, self.at, f"{self.now}, was {self.was}" if self.was else "")))
+
+    @property
+    def size(self) -> str:
+        """Say how far it differs at most."""
+        at = ": ".join(filter(None, (self.where, self.largest_at)))
+        return f"{at}, by {self.largest:.1e} of the largest number there" if np.isfinite(self.largest) else at
 
 
 @dataclass
@@ -92,9 +102,11 @@ def _without(content: Any, leaves: Leaves) -> Iterator[tuple[str, values.Value]]
 
 
 def _place(where: str, difference: Difference) -> Place:
-    return Place(
-        f"{where}: {difference.at}" if difference.at else where, difference.was, difference.now, difference.largest
-    )
+    return Place(where, *difference)
+
+
+def _lacks(sentence: str) -> Place:
+    return Place(sentence, "", "", "", np.inf)
 
 
 def _compare_steps(was: RunDir, now: RunDir, leaves: Leaves, comparison: Comparison) -> None:
@@ -111,7 +123,7 @@ def _lines(was: RunDir, now: RunDir, leaves: Leaves, comparison: Comparison) -> 
         where = f"step {step} of metrics.jsonl"
         if step not in before or step not in after:
             run = now if step in before else was
-            yield step, Place(f"{run.path} has no line of {where}", "", "", np.inf)
+            yield step, _lacks(f"{run.path} has no line of {where}")
         elif difference := values.difference(_without(before[step], leaves), _without(after[step], leaves)):
             yield step, _place(where, difference)
 
@@ -123,7 +135,7 @@ def _checkpoints(was: RunDir, now: RunDir, leaves: Leaves, comparison: Compariso
     common = sorted(set(steps_before) & set(committed_steps(now.checkpoints)))
     comparison.n_checkpoints = len(common)
     if steps_before and not common:
-        yield steps_before[-1], Place(f"{now.path} has no checkpoint of step {steps_before[-1]}", "", "", np.inf)
+        yield steps_before[-1], _lacks(f"{now.path} has no checkpoint of step {steps_before[-1]}")
     if not common or _checkpoint(was, now, leaves, common[-1], noted) is None:
         return
     for step in common:
@@ -135,25 +147,33 @@ def _checkpoint(was: RunDir, now: RunDir, leaves: Leaves, step: int, noted: dict
     where = f"checkpoint of step {step}"
     if noted is not None:  # how far apart they are is not known then
         mine = fingerprint(now, step, leaves)
-        return None if mine == noted[str(step)] else Place(where, noted[str(step)][:12], mine[:12], np.nan)
+        return (
+            None if mine == noted[str(step)] else Place(where, "fingerprint", noted[str(step)][:12], mine[:12], np.nan)
+        )
     difference = values.difference(*(_without(state(run, step), leaves) for run in (was, now)))
     return _place(where, difference) if difference else None
 
 
 def state(run: RunDir, step: int) -> Any:
     """Read a checkpoint; of a stage that saves in its own way, its COMMIT."""
-    from hpc.checkpoint import checkpoint
+    commit = read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
+    if not (isinstance(commit, dict) and isinstance(commit.get("files"), dict)):
+        return commit
+    from hpc.checkpoint import checkpoint  # torch, which a stage that counts does without
 
-    if checkpoint.commit_of(checkpoint.at(run.checkpoints, step)) is not None:
-        return checkpoint.load(run.checkpoints, step)
-    return read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
+    return checkpoint.load(run.checkpoints, step)
 
 
 def fingerprint(run: RunDir, step: int, leaves: Leaves) -> str:
     """Compute the SHA-256 of all that a checkpoint holds, but for what says how the run went."""
-    from hpc.checkpoint import checkpoint
-
-    return checkpoint.fingerprint(dict(_without(state(run, step), leaves)))
+    digest = hashlib.sha256()
+    for at, value in _without(state(run, step), leaves):
+        if isinstance(value, str):
+            digest.update(f"{at} {value}\n".encode(errors="backslashreplace"))
+        else:
+            digest.update(f"{at} {value.dtype} {value.shape} ".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def _compare_products(was: RunDir, now: RunDir, leaves: Leaves, comparison: Comparison) -> None:
@@ -165,14 +185,16 @@ def _compare_products(was: RunDir, now: RunDir, leaves: Leaves, comparison: Comp
     for name in sorted(every - set(pages)):
         if name not in before or name not in after:
             run = now if name in before else was
-            comparison.products.append(Place(f"{run.name} in {run.path.parent} has no product {name}", "", "", np.inf))
+            comparison.products.append(_lacks(f"{run.name} in {run.path.parent} has no product {name}"))
         elif before[name].sha256 != after[name].sha256:
             place = _product(was.out / name, now.out / name, name, leaves)
             hashes = (before[name].sha256[:12], after[name].sha256[:12])
-            comparison.products += [place or Place(f"product {name}", *hashes, np.nan)] if place is not SAME else []
+            comparison.products += (
+                [place or Place(f"product {name}", "SHA-256", *hashes, np.nan)] if place is not SAME else []
+            )
 
 
-SAME = Place("", "", "", 0.0)
+SAME = Place("", "", "", "", 0.0)
 """Two files of other bytes, with the same values in them."""
 
 

@@ -71,7 +71,8 @@ def _action(run: RunDir, packed: set[str]) -> list[dict[str, Any]]:
     read |= {f"#{ref}": {"name": ref, "sha256": entry["digest"]} for ref, entry in about["paths"].items()}
     action = {
         "@id": f"#{run.name}", "@type": "CreateAction", "name": f"{plan['stage']} ({plan['entry']})",
-        "instrument": {"@id": "#hpc"}, "object": [{"@id": ref} for ref in read], "result": [{"@id": ref} for ref in made],
+        "instrument": {"@id": "#hpc"}, "object": [{"@id": ref} for ref in read],
+        "result": [{"@id": ref} for ref in made],
         "endTime": _date(result.get("ended", 0.0)), "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
     }  # fmt: skip
     inputs = [

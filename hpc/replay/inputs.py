@@ -66,8 +66,8 @@ def _find_run(ref: str, digest: str, runs: Sequence[Path], data: Sequence[Path],
         now = products.digest(own[0].out)
         inputs.links[ref] = own[0].path
         inputs.other.append(
-            f"the products of {own[0].path} have the hash {now[:12]}…, and {digest[:12]}… was read: it was made anew, or "
-            "its list was changed"
+            f"the products of {own[0].path} have the hash {now[:12]}…, and {digest[:12]}… was read: it was made anew, "
+            "or its list was changed"
         )
         return
     inputs.missing[ref] = f"the products of {ref}, with the hash {digest[:12]}… (its folder `out` with {LIST} in it)"

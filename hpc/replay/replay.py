@@ -88,9 +88,8 @@ def planned(was: RunDir, place: Path, todays_code: bool) -> Plan:
     asked = dict(last.asked)
     if isinstance(asked.get("nodes"), str):  # it was malleable: as many as it had last
         asked["nodes"] = last.resources.nodes
-    return replace(
-        last, code=code, meaning=meaning, runs=str(place), cwd=os.getcwd(), python=sys.executable, asked=asked, label="",
-    )  # fmt: skip
+    here = {"runs": str(place), "cwd": os.getcwd(), "python": sys.executable}
+    return replace(last, code=code, meaning=meaning, asked=asked, label="", **here)
 
 
 def _own_code(record: "records.PlanRecord") -> tuple[Code, ...]:

@@ -27,9 +27,9 @@ class Difference(NamedTuple):
     was: str
     now: str
     largest: float
-    """The largest difference in them, as a part of the largest number in the same array; infinite for what is no
-    number, or not in both."""
-    largest_at: str = ""
+    """The largest difference, as a part of the largest number in the same array; infinite for what is no number, or not
+    in both."""
+    largest_at: str
 
 
 def read(path: Path, function: str = "") -> Iterator[tuple[str, Value]] | None:
@@ -44,12 +44,8 @@ def read(path: Path, function: str = "") -> Iterator[tuple[str, Value]] | None:
     if path.suffix in (".npy", ".npz"):
         content = np.load(path, allow_pickle=False)
         return flat(dict(content) if path.suffix == ".npz" else content)
-    if path.suffix == ".pt":
-        import torch
-
-        return flat(torch.load(path, map_location="cpu", weights_only=True))
-    values: Iterator[tuple[str, Value]] | None = plugins.load(function)(path) if function else None
-    return values
+    contents = plugins.load(function)(path) if function else None
+    return None if contents is None else (each for at, content in contents for each in flat(content, at))
 
 
 def flat(value: Any, at: str = "", parse: bool = False) -> Iterator[tuple[str, Value]]:
@@ -68,7 +64,8 @@ def flat(value: Any, at: str = "", parse: bool = False) -> Iterator[tuple[str, V
     elif isinstance(value, np.ndarray):
         yield at, str(value.tolist())
     elif isinstance(value, int | float | complex) and not isinstance(value, bool):
-        yield at, np.asarray(value)
+        number = np.asarray(value)
+        yield at, number if number.dtype != object else str(value)  # a whole number that no array can hold
     else:
         yield at, _number(value) if parse and isinstance(value, str) else str(value)
 
@@ -92,20 +89,19 @@ def without(values: Iterable[tuple[str, Value]], passing: Iterable[str]) -> Iter
 def difference(was: Iterable[tuple[str, Value]], now: Iterable[tuple[str, Value]]) -> Difference | None:
     """Return the first difference between values in the same order, and the largest; None if all are equal to the last
     bit. It holds one value of each in memory."""
-    first: Difference | None = None
+    first: tuple[str, str, str] | None = None
     largest, largest_at = 0.0, ""
     for (at, a), (at_now, b) in zip_longest(was, now, fillvalue=NOTHING):
         if at != at_now:  # from here on nothing can be compared
-            where, shown = (at, at_now) if at else (at_now, "nothing")
-            end = Difference(where, at or "nothing", shown or "nothing", np.inf, where)
-            return first._replace(largest=np.inf, largest_at=where) if first else end
+            end = (at or at_now, at or "nothing", at_now or "nothing")
+            return Difference(*(first or end), np.inf, end[0])
         if _same(a, b):
             continue
         size = _size(a, b)
-        first = first or Difference(at, *_shown(a, b), size)
+        first = first or (at, *_shown(a, b))
         if size > largest or not largest_at:
             largest, largest_at = size, at
-    return first and first._replace(largest=largest, largest_at=largest_at)
+    return Difference(*first, largest, largest_at) if first else None
 
 
 def _same(a: Value, b: Value) -> bool:
@@ -127,7 +123,7 @@ def _size(a: Value, b: Value) -> float:
     if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
         return np.inf
     scale = max(np.abs(x[finite]).max(initial=0.0), np.abs(y[finite]).max(initial=0.0))
-    return float(np.abs(x - y)[finite].max(initial=0.0) / scale) if scale else 0.0
+    return float(np.abs(x[finite] - y[finite]).max(initial=0.0) / scale) if scale else 0.0
 
 
 def _shown(a: Value, b: Value) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Says what came of a run that was computed again: equal, equal but for rounding, or where it differs first, and why."""
+"""Says what came of a run that was computed again: equal, or but for rounding, or where it differs first, and why."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -73,11 +73,12 @@ def _lines(word: str, comparison: Comparison, why: tuple[str, ...], was: RunDir,
         reason = (
             f"other number of ranks, {ranks.removeprefix('ranks: ')}" if ranks else "; ".join(why) or "not known why"
         )
-        lines = [f"{CLOSE} ({reason})", f"the largest difference: {comparison.largest}"]
+        lines = [f"{CLOSE} ({reason})", f"the largest difference: {comparison.largest.size}"]
         unread = [place for place in comparison.places if place not in comparison.read]
         lines += [f"of other bytes, whose values are not here to compare: {_several(unread)}"] if unread else []
     else:
         lines = [OTHER, *_first(comparison)]
+        lines += [f"the largest difference: {comparison.largest.size}"] if comparison.read else []
         lines += [f"why: {cause}" for cause in why]
         lines += [] if why else ["why: nothing that is known is another; does the stage compute the same each time?"]
     numbers = {int(number) for about in map(provenance.read, (was, now)) if (number := about.get("ranks"))}
@@ -96,4 +97,4 @@ def _first(comparison: Comparison) -> list[str]:
 
 def _several(places: list[Place]) -> str:
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return ", ".join(place.what for place in places[:3]) + more
+    return ", ".join(place.where for place in places[:3]) + more
