@@ -62,6 +62,8 @@ def _of_capsule(args: Arguments, runs: Path, environ: Mapping[str, str]) -> list
     with TemporaryDirectory() if args.dry_run else nullcontext(place) as folder:
         unpacked = Path(folder) / ".capsule"
         known = capsule.unpack(packed, unpacked)
+        if not args.dry_run:
+            replay.note(place, of)
         replay.refuse(known[packed.run], args.todays_code)
         data = [*_data(args), unpacked / "data"]
         return _Replay(args, environ, place, of, [place, runs], data, known).of(known[packed.run])
@@ -104,8 +106,9 @@ class _Replay:
         if self.args.dry_run:
             return []
         self._refuse(found)
+        replay.note(self.place, self.of_what)
         allocation.check_usable(plan.site)
-        code = replay.compute(plan, replay.lay_out(was, self.place, found, self.of_what, self.packed))
+        code = replay.compute(plan, replay.lay_out(was, self.place, found, self.packed))
         if code != DONE:
             raise NotComputed(code)
         verdict = replay.judge(was, plan, self.place, last=was.name == self.place.name.rpartition("-")[0])

@@ -15,6 +15,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -97,9 +98,11 @@ def _add_run(run: RunDir, contents: Contents, with_data: bool) -> None:
     code = f"runs/.code/{run.code.resolve().name}"
     contents.files |= {f"{code}/{name}": run.code.resolve() / name for name in (ARCHIVE, MANIFEST)}
     if with_data:
-        for name in products.listed(run.out) or {}:
-            products.verify(run.out / name) if "/" not in name else None
-            contents.files[f"{folder}/out/{name}"] = run.out / name
+        for name, product in (products.listed(run.out) or {}).items():
+            path = run.out / name
+            if not path.is_file() or not products.is_intact(path, product):
+                raise ConfigError(products.why_damaged(path, product, run.out))
+            contents.files[f"{folder}/out/{name}"] = path
 
 
 def _add_data(was: RunDir, contents: Contents) -> None:
@@ -231,19 +234,33 @@ def opened(path: Path) -> Capsule:
 
 
 def unpack(capsule: Capsule, folder: Path) -> dict[str, RunDir]:
-    """Unpack a capsule into a folder, each file verified; return the runs in it by name."""
+    """Unpack a capsule into a folder, each file verified; return the runs in it by name. All of it is there or nothing
+    is."""
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(partial, ignore_errors=True)
-        with zipfile.ZipFile(capsule.path) as packed:
-            for name, entry in capsule.entries.items():
-                _unpack(packed, name, entry, partial / name)
-        for run in (partial / "runs").iterdir():
-            if run.name != ".code":
-                snapshot = json.loads((run / "plan.json").read_text())["snapshot"]
-                (run / "code").symlink_to(f"../.code/{snapshot[:16]}")
+        try:
+            _unpack_all(capsule, partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):  # it was made for the capsule, or there is more in it
+                folder.parent.rmdir()
+            raise
         os.rename(partial, folder)
-    return {path.name: RunDir(path) for path in sorted((folder / "runs").iterdir()) if path.name != ".code"}
+    return {path.name: RunDir(path) for path in _run_folders(folder)}
+
+
+def _unpack_all(capsule: Capsule, folder: Path) -> None:
+    with zipfile.ZipFile(capsule.path) as packed:
+        for name, entry in capsule.entries.items():
+            _unpack(packed, name, entry, folder / name)
+    for run in _run_folders(folder):
+        snapshot = records.plan(RunDir(run)).get("snapshot", "")
+        (run / "code").symlink_to(f"../.code/{snapshot[:16]}")
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    return [path for path in sorted((folder / "runs").iterdir()) if path.name != ".code"]
 
 
 def _unpack(packed: zipfile.ZipFile, name: str, entry: Entry, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Finds what a run has read: by its hash, wherever it is now."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,9 @@ def _find_run(ref: str, digest: str, runs: Sequence[Path], data: Sequence[Path],
     if not digest and own:
         inputs.links[ref] = own[0].path
         return
-    others = (run for folder in runs for run in status.all_runs(folder) if run.name != ref and is_whole(run))
+    others = (run for folder in runs for run in status.all_runs(folder) if run.name != ref)
     for run in (*own, *others):
-        if products.digest(run.out) == digest:
+        if products.digest(run.out) == digest and is_whole(run):
             inputs.links[ref] = run.path
             if run.name != ref:
                 inputs.notes.append(f"{ref} is read from {run.path}, which has made the same")
@@ -140,12 +141,13 @@ def lay(inputs: Inputs, place: Path, records_of: Mapping[str, RunDir]) -> Path |
             continue
         if link.is_symlink():
             link.unlink()
+        elif (link / "out").is_symlink():  # of an attempt that had found only its products
+            shutil.rmtree(link)
         if (folder / "plan.json").is_file():
             link.symlink_to(os.path.relpath(folder, place))
             continue
-        link.mkdir(exist_ok=True)
-        if not (link / "out").is_symlink():
-            (link / "out").symlink_to(os.path.abspath(folder))
+        link.mkdir()
+        (link / "out").symlink_to(os.path.abspath(folder))
         own = records_of.get(ref)
         for name, content in (("plan.json", {"name": ref}), ("result.json", {"metrics": None})):
             copied = (own.path / name).read_text() if own and (own.path / name).is_file() else None

@@ -119,13 +119,14 @@ def _is_number(name: str) -> bool:
     return name.rpartition("-")[2].isdecimal()
 
 
-def lay_out(
-    was: RunDir, place: Path, found: Inputs, of: Mapping[str, object], upstream: Mapping[str, RunDir]
-) -> dict[str, str]:
-    """Make the folder of a replay: links to what it reads, and to the code. Returns the variables that a rank needs to
-    find the rest."""
-    place.mkdir(parents=True, exist_ok=True)
+def note(place: Path, of: Mapping[str, object]) -> None:
+    """Note in the folder of a replay what it is of, so that the same line finds it."""
     write_json(place / OF, of)
+
+
+def lay_out(was: RunDir, place: Path, found: Inputs, upstream: Mapping[str, RunDir]) -> dict[str, str]:
+    """Make what a run needs in the folder of a replay: links to what it reads, and to the code. Returns the variables
+    that a rank needs to find the rest."""
     codes = place / ".code"
     own = was.code.resolve()
     codes.mkdir(exist_ok=True)

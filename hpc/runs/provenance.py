@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hpc.errors import ConfigError
 from hpc.runs import products, records
-from hpc.runs.rundir import LIST, RunDir, read_json, write_json
+from hpc.runs.rundir import LIST, Damaged, RunDir, read_json, write_json
 
 WHOLE_B = 20 * 10**9
 """So many bytes from outside are read whole, some half a minute; a survey of terabytes should not take hours more."""
@@ -61,12 +62,19 @@ def upstream_runs(run: RunDir) -> dict[str, RunDir]:
     read: dict[str, RunDir] = {}
     left = [run]
     while left:
-        for ref in records.plan(left.pop()).get("inputs", {}).values():
+        for ref in _inputs(left.pop()).values():
             upstream = RunDir(run.path.parent / ref)
             if "/" not in ref and ref not in read and ref not in (".", "..") and upstream.plan.exists():
                 read[ref] = upstream
                 left.append(upstream)
     return read
+
+
+def _inputs(run: RunDir) -> Mapping[str, str]:
+    try:
+        return records.plan(run).get("inputs", {})
+    except (Damaged, ConfigError):  # of a run upstream, or of a later version: whoever reads it says so
+        return {}
 
 
 # What was read
@@ -80,7 +88,7 @@ def hashes(outside: Mapping[str, Path], runs: Path, beat: Callable[[], object] =
         if digest := products.digest(path) if (path / LIST).is_file() else "":
             found[ref] = {"digest": digest}
             continue
-        sizes = dict(sorted((name, file.stat().st_size) for name, file in _files(path, runs)))
+        sizes = dict(sorted((name, _size_b(file)) for name, file in _files(path, runs)))
         is_whole = sum(sizes.values()) <= left_b
         left_b -= sum(sizes.values()) if is_whole else 0
         with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
@@ -113,8 +121,8 @@ def first_difference(path: Path, was: Mapping[str, Any], runs: Path) -> str:
         file = path / name if name else path
         if name not in files:
             return f"{file} is gone"
-        if file.stat().st_size != n_bytes:
-            return f"{file} has {file.stat().st_size} bytes, and {n_bytes} were read"
+        if _size_b(file) != n_bytes:
+            return f"{file} has {_size_b(file)} bytes, and {n_bytes} were read"
         now = (_ends if sha256.startswith(ENDS) else _whole)(file)
         if now != sha256:
             return f"{file} has the SHA-256 {_short(now)}…, and {_short(sha256)}… was read"
@@ -131,28 +139,41 @@ def _files(path: Path, runs: Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         yield "", path
         return
+    passed = {os.path.realpath(runs)}  # a link may lead to a folder above it
     for parent, folders, names in os.walk(path, followlinks=True):
         here = Path(parent)
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_same(here / name, runs)]
+        passed.add(os.path.realpath(here))
+        folders[:] = [
+            name for name in sorted(folders) if not name.startswith(".") and os.path.realpath(here / name) not in passed
+        ]
         for name in names:
             if not name.startswith(".") and (here / name).is_file():
                 yield (here / name).relative_to(path).as_posix(), here / name
 
 
-def _is_same(folder: Path, other: Path) -> bool:
-    return os.path.realpath(folder) == os.path.realpath(other)
+def _size_b(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # deleted meanwhile: that is no reason to end a run that has read it
+        return -1
 
 
 def _whole(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable, {error.strerror}"
 
 
 def _ends(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256(file.read(ENDS_B))
-        file.seek(max(0, os.fstat(file.fileno()).st_size - ENDS_B))
-        digest.update(file.read())
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256(file.read(ENDS_B))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - ENDS_B))
+            digest.update(file.read())
+    except OSError as error:
+        return f"{ENDS}unreadable, {error.strerror}"
     return ENDS + digest.hexdigest()
 
 
