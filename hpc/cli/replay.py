@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,7 +59,8 @@ def _of_capsule(args: Arguments, runs: Path, environ: Mapping[str, str]) -> list
     packed = capsule.opened(Path(args.words[0]))
     of = {"capsule": packed.sha256, "todays_code": args.todays_code}
     place = replay.new_place(packed.run, runs, of)
-    with TemporaryDirectory() if args.dry_run else nullcontext(place) as folder:
+    passing: AbstractContextManager[str] = TemporaryDirectory() if args.dry_run else nullcontext(str(place))
+    with passing as folder:
         unpacked = Path(folder) / ".capsule"
         known = capsule.unpack(packed, unpacked)
         if not args.dry_run:

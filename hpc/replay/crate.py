@@ -21,6 +21,9 @@ KINDS = {
 }  # fmt: skip
 
 
+NO_LICENSE = "Not stated: ask whoever gave you this file."
+
+
 class Entry(NamedTuple):
     """A file of a capsule."""
 
@@ -28,7 +31,7 @@ class Entry(NamedTuple):
     sha256: str
 
 
-def metadata(runs: Sequence[RunDir], entries: Mapping[str, Entry], licence: str = "") -> dict[str, Any]:
+def metadata(runs: Sequence[RunDir], entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Return the metadata. `runs`: that of the capsule first, then those that it reads."""
     main = runs[0]
     ended = records.result(main).get("ended", 0.0)
@@ -41,11 +44,10 @@ def metadata(runs: Sequence[RunDir], entries: Mapping[str, Entry], licence: str 
         "mentions": [{"@id": f"#{run.name}"} for run in runs],
         "mainEntity": {"@id": f"#{main.name}"},
     }  # fmt: skip
-    text = licence or "Not stated: ask whoever gave you this file."
     graph: list[dict[str, Any]] = [
         {"@id": NAME, "@type": "CreativeWork", "about": {"@id": "./"}, "conformsTo": {"@id": SPEC}},
         root,
-        {"@id": "#license", "@type": "CreativeWork", "name": "License", "description": text},
+        {"@id": "#license", "@type": "CreativeWork", "name": "License", "description": NO_LICENSE},
         {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
         {"@id": "#hpc", "@type": "SoftwareApplication", "name": "hpc-eegdecode", "version": hpc.__version__},
         *(_file(name, entry) for name, entry in sorted(entries.items())),

@@ -41,7 +41,8 @@ def find(was: RunDir, runs: Sequence[Path], data: Sequence[Path]) -> Inputs:
     for ref, entry in paths.items():
         _find_path(ref, entry, was, data, inputs)
     for text in dict.fromkeys(text for _, text in config.texts(config.load([was.config]), "") if MARK in text):
-        _find_file(*text.split(MARK, 1), was, data, inputs)
+        name, _, digest = text.partition(MARK)
+        _find_file(name, digest, was, data, inputs)
     return inputs
 
 

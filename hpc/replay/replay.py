@@ -88,8 +88,8 @@ def planned(was: RunDir, place: Path, todays_code: bool) -> Plan:
     asked = dict(last.asked)
     if isinstance(asked.get("nodes"), str):  # it was malleable: as many as it had last
         asked["nodes"] = last.resources.nodes
-    here = {"runs": str(place), "cwd": os.getcwd(), "python": sys.executable}
-    return replace(last, code=code, meaning=meaning, asked=asked, label="", **here)
+    last = replace(last, runs=str(place), cwd=os.getcwd(), python=sys.executable)
+    return replace(last, code=code, meaning=meaning, asked=asked, label="")
 
 
 def _own_code(record: "records.PlanRecord") -> tuple[Code, ...]:

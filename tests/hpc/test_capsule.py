@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from hpc.replay import crate
+from hpc.errors import ConfigError
+from hpc.replay import capsule, crate
 from hpc.runs import provenance
 from hpc.runs.rundir import RunDir
-from tests.conftest import EXAMPLE, Launch
+from tests.conftest import EXAMPLE, Launch, users_environ
 
 pytestmark = pytest.mark.ranks
 PLANTED = "correct-horse-battery-7f3a"
@@ -28,15 +30,26 @@ def stranger(tmp_path: Path, environ: dict[str, str]) -> Iterator[Launch]:
     launch.end()
 
 
-@pytest.fixture
-def capsule(launch: Launch, tmp_path: Path) -> Path:
-    """That of a run that reads another one."""
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that reads another one, and its capsule."""
+    launch = Launch(tmp_path_factory.mktemp("lab"), users_environ())
     launch("count", "n=3", "--on", "local")
     (count,) = launch.runs()
     launch("tally", f"of={count.name}", "--on", "local")
     text = launch("capsule", "tally", "-o", "tally.zip").stdout
     assert "wrote tally.zip, " in text and "with 1 run that it reads" in text and "hpc replay tally.zip" in text
-    return launch.folder / "tally.zip"
+    return launch.folder
+
+
+@pytest.fixture
+def packed_file(lab: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(lab / "tally.zip", tmp_path / "copy.zip"))
+
+
+def run_of(lab: Path, stage: str) -> RunDir:
+    (path,) = lab.glob(f"runs/{stage}-*")
+    return RunDir(path)
 
 
 def graph_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -46,24 +59,22 @@ def graph_of(path: Path) -> dict[str, dict[str, Any]]:
     return {each["@id"]: each for each in about["@graph"]}
 
 
-def test_a_stranger_computes_a_run_again_and_what_it_reads_first(capsule: Path, stranger: Launch) -> None:
-    planned = stranger("replay", str(capsule), "--dry-run").stdout
+def test_a_stranger_computes_a_run_again_and_what_it_reads_first(packed_file: Path, stranger: Launch) -> None:
+    planned = stranger("replay", str(packed_file), "--dry-run").stdout
     assert "it is computed first, from the capsule" in planned and not (stranger.folder / "runs").exists()
-    done = stranger("replay", str(capsule)).stdout
+    done = stranger("replay", str(packed_file)).stdout
     verdicts = [line for line in done.splitlines() if "equal bit for bit" in line]
     assert [line.partition("-")[0] for line in verdicts] == ["count", "tally"]
     assert "compared: the metrics, 3 checkpoints, 1 product" in done, "by the fingerprints in the capsule"
-    again = stranger("replay", str(capsule), "--ranks", "2", "--json").stdout
-    assert [each["word"] for each in json.loads(again)] == ["equal bit for bit"] * 2
 
 
-def test_a_capsule_is_an_ro_crate(capsule: Path) -> None:
-    graph = graph_of(capsule)
+def test_a_capsule_is_an_ro_crate(packed_file: Path) -> None:
+    graph = graph_of(packed_file)
     root = graph["./"]
     assert graph[crate.NAME]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
     assert {"name", "description", "datePublished", "license", "hasPart", "mainEntity"} <= root.keys()
     files = {each["name"] for each in graph.values() if each["@type"] == "File"}
-    with zipfile.ZipFile(capsule) as packed:
+    with zipfile.ZipFile(packed_file) as packed:
         assert {*packed.namelist()} == {*files, crate.NAME}
         assert "torch==" in packed.read("requirements.txt").decode()
     assert {part["@id"] for part in root["hasPart"]} <= graph.keys()
@@ -75,15 +86,16 @@ def test_a_capsule_is_an_ro_crate(capsule: Path) -> None:
     assert not any(name.endswith(("total.txt", "page.html", ".bin")) for name in files), "no data unless asked"
 
 
-def test_equal_runs_are_equal_capsules(capsule: Path, launch: Launch) -> None:
-    launch("capsule", "tally", "-o", "second.zip")
-    assert (launch.folder / "second.zip").read_bytes() == capsule.read_bytes()
+@pytest.mark.usefixtures("example")
+def test_equal_runs_are_equal_capsules(lab: Path, tmp_path: Path) -> None:
+    capsule.pack(run_of(lab, "tally"), tmp_path / "second.zip", with_data=False, environ={})
+    assert (tmp_path / "second.zip").read_bytes() == (lab / "tally.zip").read_bytes()
 
 
-def test_a_capsule_names_no_person_machine_or_folder(capsule: Path, launch: Launch) -> None:
-    with zipfile.ZipFile(capsule) as packed:
+def test_a_capsule_names_no_person_machine_or_folder(lab: Path, packed_file: Path) -> None:
+    with zipfile.ZipFile(packed_file) as packed:
         records = b"".join(packed.read(name) for name in packed.namelist() if ".code/" not in name)
-    for private in (str(launch.folder), os.uname().nodename, "identity.json"):
+    for private in (str(lab), os.uname().nodename, "identity.json"):
         assert private.encode() not in records
     assert b'"cwd": ""' in records
 
@@ -131,11 +143,18 @@ def with_another_file(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_capsule_that_was_cut_or_changed_is_refused(
-    capsule: Path, stranger: Launch, damage: Callable[[Path], object], sentence: str
+    packed_file: Path, tmp_path: Path, damage: Callable[[Path], object], sentence: str
 ) -> None:
-    damage(capsule)
-    assert sentence in stranger("replay", str(capsule), code=2).stderr
-    assert not list(stranger.folder.rglob("config.yaml")), "nothing is left of it"
+    damage(packed_file)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        capsule.unpack(capsule.opened(packed_file), tmp_path / "place/.capsule")
+    assert not (tmp_path / "place").exists(), "nothing is left of it"
+
+
+def test_a_cut_capsule_is_a_sentence_on_the_command_line(packed_file: Path, stranger: Launch) -> None:
+    cut(packed_file)
+    assert "is no capsule of a run, or was cut off" in stranger("replay", str(packed_file), code=2).stderr
+    assert list(stranger.folder.iterdir()) == []
 
 
 def test_what_is_missing_is_named_with_its_hash_and_taken_from_where_it_is(launch: Launch, stranger: Launch) -> None:

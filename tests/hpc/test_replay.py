@@ -13,14 +13,24 @@ from hpc.config.stages import Leaves
 from hpc.replay import causes, compare, values, verdict
 from hpc.runs import products, provenance
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
-from tests.conftest import EXAMPLE, Launch
+from tests.conftest import EXAMPLE, Launch, users_environ
 
 # ---- computed again
 
 
-def counted(launch: Launch, *words: str) -> RunDir:
-    launch("count", *words, "--on", "local")
-    return RunDir(launch.runs()[-1])
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which 1 + 2 + 3 + 4 was counted."""
+    launch = Launch(tmp_path_factory.mktemp("lab"), users_environ())
+    launch("count", "n=4", "--on", "local")
+    return launch.folder
+
+
+@pytest.fixture
+def run(lab: Path, launch: Launch) -> RunDir:
+    """A copy of that run, with its code."""
+    shutil.copytree(lab / "runs", launch.folder / "runs", symlinks=True)
+    return RunDir(launch.runs()[0])
 
 
 def verdict_of(launch: Launch, number: int = 1) -> dict[str, Any]:
@@ -30,8 +40,7 @@ def verdict_of(launch: Launch, number: int = 1) -> dict[str, Any]:
 
 
 @pytest.mark.ranks
-def test_a_run_computed_again_is_equal_on_one_two_and_four_ranks(launch: Launch) -> None:
-    run = counted(launch, "n=4")
+def test_a_run_computed_again_is_equal_on_one_two_and_four_ranks(run: RunDir, launch: Launch) -> None:
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     for number, ranks in enumerate((1, 2, 4), start=1):
         done = launch("replay", "count", "--ranks", str(ranks))
@@ -44,32 +53,24 @@ def test_a_run_computed_again_is_equal_on_one_two_and_four_ranks(launch: Launch)
 
 
 @pytest.mark.ranks
-def test_the_verdict_is_json_for_scripts_and_a_dry_run_computes_nothing(launch: Launch) -> None:
-    run = counted(launch, "n=2")
+def test_the_verdict_is_json_for_scripts_and_a_dry_run_computes_nothing(run: RunDir, launch: Launch) -> None:
     planned = launch("replay", run.name, "--dry-run").stdout
     assert "the run's own copy of" in planned and not (launch.folder / "runs/.replay").exists()
     (answer,) = json.loads(launch("replay", run.name, "--json").stdout)
     assert answer["word"] == "equal bit for bit" and answer["equal"] and answer["run"] == run.name
     assert answer == verdict_of(launch)
-
-
-@pytest.mark.ranks
-def test_a_replay_that_was_stopped_goes_on_with_the_same_line(launch: Launch) -> None:
-    run = counted(launch, "n=3")
-    launch("replay", run.name)
+    # One that was stopped goes on with the same line
     place = launch.folder / f"runs/.replay/{run.name}-1"
     (place / "verdict.json").unlink()
     assert f"was computed before, in {place / run.name}" in launch("replay", run.name).stdout
-    assert (place / "verdict.json").exists() and not place.with_name(f"{run.name}-2").exists()
-    assert verdict_of(launch)["equal"]
+    assert verdict_of(launch)["equal"] and not place.with_name(f"{run.name}-2").exists()
 
 
 # ---- a changed byte
 
 
 @pytest.mark.ranks
-def test_a_changed_byte_in_the_copy_of_the_code_is_named(launch: Launch) -> None:
-    run = counted(launch, "n=2")
+def test_a_changed_byte_in_the_copy_of_the_code_is_named(run: RunDir, launch: Launch) -> None:
     archive = run.code / "code.zip"
     with zipfile.ZipFile(archive) as packed:
         files = {name: packed.read(name) for name in packed.namelist()}
@@ -87,7 +88,8 @@ def test_todays_code_is_compared_file_by_file_and_the_first_step_is_named(launch
     package = tmp_path / "package"
     shutil.copytree(EXAMPLE, package)
     launch.environ["PYTHONPATH"] = str(package)
-    run = counted(launch, "n=4")
+    launch("count", "n=4", "--on", "local")
+    (run,) = map(RunDir, launch.runs())
     source = package / "counting/stages.py"
     text = source.read_text()
     line = 1 + text[: text.index("        total += step")].count("\n")
@@ -96,16 +98,13 @@ def test_todays_code_is_compared_file_by_file_and_the_first_step_is_named(launch
     assert "the first step that differs, of 2: checkpoint of step 3: total: 7, was 6" in done.stdout
     assert "the first product that differs, of 1: product total.txt: line 1[0]: 12, was 10" in done.stdout
     assert f"why: code: 1 file not as then: package/counting/stages.py; line {line} first" in done.stdout
-    launch("replay", run.name)
-    assert verdict_of(launch, 2)["equal"], "its own copy is what it was"
 
 
 @pytest.mark.ranks
-def test_a_changed_setting_is_named(launch: Launch) -> None:
-    run = counted(launch, "n=3")
-    run.config.write_text(run.config.read_text().replace("n: 3", "n: 4"))
+def test_a_changed_setting_is_named(run: RunDir, launch: Launch) -> None:
+    run.config.write_text(run.config.read_text().replace("n: 4", "n: 5"))
     refused = launch("replay", run.name, code=2).stderr
-    assert f"config: {run.config} is not what ran: n is 4, and was 3. By its settings it is count-" in refused
+    assert f"config: {run.config} is not what ran: n is 5, and was 4. By its settings it is count-" in refused
 
 
 @pytest.fixture
@@ -145,11 +144,9 @@ def test_data_are_looked_for_elsewhere_by_their_hash(launch: Launch, tallied: Ru
 
 
 @pytest.mark.ranks
-def test_products_of_another_run_are_found_by_their_hash(launch: Launch) -> None:
-    run = counted(launch, "n=4")
+def test_products_of_another_run_are_found_by_their_hash(run: RunDir, launch: Launch) -> None:
     launch("tally", f"of={run.name}", "--on", "local")
-    launch("count", "n=4", "--again", "--on", "local")
-    shutil.rmtree(run.path)
+    run.path.rename(f"{run.path}-2")
     done = launch("replay", "tally")
     assert f"{run.name} is read from {run.path}-2, which has made the same" in done.stdout
     assert "equal bit for bit" in done.stdout
@@ -158,8 +155,7 @@ def test_products_of_another_run_are_found_by_their_hash(launch: Launch) -> None
 
 
 @pytest.mark.ranks
-def test_another_torch_and_processor_are_named(launch: Launch) -> None:
-    run = counted(launch, "n=2")
+def test_another_torch_and_processor_are_named(run: RunDir, launch: Launch) -> None:
     about = provenance.read(run)
     assert {"torch", "numpy"} <= about["environment"]["packages"].keys() and about["environment"]["processor"]
     about["environment"]["packages"]["torch"] = "2.0.1"
@@ -174,17 +170,15 @@ def test_another_torch_and_processor_are_named(launch: Launch) -> None:
 
 
 @pytest.mark.ranks
-def test_what_cannot_be_replayed_is_said_in_a_sentence(launch: Launch) -> None:
+def test_what_cannot_be_replayed_is_said_in_a_sentence(run: RunDir, launch: Launch) -> None:
     assert "replay which run?" in launch("replay", code=2).stderr
     assert "there is no run 'count-x' in" in launch("replay", "count-x", code=2).stderr
-    launch("count", "n=4", "fail_at=2", "--on", "local", code=1)
-    run = RunDir(launch.runs()[0])
-    refused = launch("replay", run.name, code=2).stderr
-    assert f"{run.name} is failed, and only a finished run can be compared: hpc resume {run.name}" in refused
-    assert "only a finished run" in launch("capsule", run.name, code=2).stderr
     assert "--nodes is for" in launch("capsule", run.name, "--nodes", "2", code=2).stderr
-    finished = counted(launch, "n=2")
-    assert "say --on local" in launch("replay", finished.name, "--on", "debug", code=2).stderr
+    assert "say --on local" in launch("replay", run.name, "--on", "debug", code=2).stderr
+    run.result.unlink()
+    refused = launch("replay", run.name, code=2).stderr
+    assert f"{run.name} is " in refused and f"only a finished run can be compared: hpc resume {run.name}" in refused
+    assert "only a finished run" in launch("capsule", run.name, code=2).stderr
 
 
 # ---- values and verdicts
