@@ -247,7 +247,6 @@ class RunOptions:
         f"{START} clean replay",
         "print the plan and the batch script, and do nothing",
         clean="print what would be removed",
-        replay="say what would be computed, and what of its inputs is missing",
     )
     prepare = flag(START, "write the run folder and start nothing; slurm/run.sbatch can run it")
     follow = flag(
@@ -280,7 +279,7 @@ class VerbOptions:
         "PATH",
         str,
         "replay",
-        "where the data are that the run has read, if not where they were: their folder, or one around it",
+        "where the data are now that it has read: their folder, or one around it",
     )
     anyway = flag("replay", "compute also if the data are not those that were read, and name what differs")
     todays_code = flag("replay", "compute with the code that is here now, not with the run's own copy")

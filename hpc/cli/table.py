@@ -82,7 +82,7 @@ VERBS = {
         "replay train-k3f9.zip --data my-study",
     ),
     "capsule": Verb(
-        "RUN", "pack what somebody else needs to replay a run: settings, code, packages, hashes (-o FILE, --with-data)",
+        "RUN", "pack what somebody else needs to replay a run, but for the data (-o FILE, --with-data)",
         "hpc.cli.replay:pack_run", "capsule train-k3f9 -o train-k3f9.zip",
     ),
     "drill": Verb(
