@@ -119,7 +119,7 @@ def changed(name_ends: str, new: bytes) -> Callable[[Path], None]:
 def flipped(path: Path) -> None:
     """A byte of the code, which is stored as it is."""
     with zipfile.ZipFile(path) as packed:
-        (info,) = (info for info in packed.infolist() if info.filename.endswith("code.zip"))
+        info = next(info for info in packed.infolist() if info.filename.endswith("code.zip"))
     content = bytearray(path.read_bytes())
     content[info.header_offset + 5000] ^= 1
     path.write_bytes(content)
