@@ -15,11 +15,15 @@ from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
-from hpc.config.stages import Searched, checked_by, exact_unless, imports, on_gpus, searched_by, with_meaning
+from hpc.config.stages import (
+    Searched, checked_by, exact_unless, imports, leaves, on_gpus, searched_by, with_meaning,
+)  # fmt: skip
 from hpc.rank.context import Context, Input
 
 Metrics = dict[str, object]
 """The result of a stage: numbers, or {"value": x, "chance": c} if there is a chance level."""
+CONTENTS = "eegdecode.exchange.contents:of_product"
+"""What reads our products for `hpc replay`."""
 Find = Callable[[Input], Path | None]
 """Returns the folder or file that an input names; None if it does not exist yet."""
 
@@ -48,6 +52,7 @@ def check_features(cfg: Features, n_ranks: int, find: Find) -> str:
 @on_gpus
 @imports("eegdecode.features.extract")
 @checked_by(check_features)
+@leaves(values=CONTENTS)
 def features(cfg: Features, ctx: Context) -> Metrics:
     """Make features of pictures, sounds, words or films with a network of yours, as a target for preprocess."""
     from eegdecode.features import extract
@@ -77,6 +82,7 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
     }
 )
 @checked_by(check_preprocessing)
+@leaves(values=CONTENTS)
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
@@ -118,6 +124,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     )
 )
 @checked_by(check_training)
+@leaves(values=CONTENTS, passing=("seconds", "*_s", "unwritten", "unseen"))
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""
     from eegdecode.training import loop
@@ -142,6 +149,7 @@ def audit(cfg: Audit, ctx: Context) -> Metrics:
 
 
 @on_gpus
+@leaves(values=CONTENTS)
 def soup(cfg: Soup, ctx: Context) -> Metrics:
     """Average the parameters of several models."""
     from eegdecode.training import soup
@@ -171,6 +179,7 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
     }
 )
 @checked_by(check_models)
+@leaves(values=CONTENTS)
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test set, compare with chance and linear baselines, write report.html."""
     from eegdecode.evaluation import evaluate

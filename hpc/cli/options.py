@@ -110,7 +110,7 @@ def readers(text: str) -> str:
     return text
 
 
-PLAN = "STAGE pipeline sweep search resume drill export"
+PLAN = "STAGE pipeline sweep search resume drill export replay"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep resume"
 ONE = "STAGE pipeline resume"
@@ -246,7 +246,7 @@ class RunOptions:
     again = flag("STAGE pipeline sweep", "make a new run even if there is one with the same settings")
     only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
     dry_run = flag(
-        f"{START} search clean",
+        f"{START} search clean replay",
         "print the plan and the batch script, and do nothing",
         clean="print what would be removed",
     )
@@ -256,10 +256,10 @@ class RunOptions:
     )
     yes = flag("sweep stop", "do not ask before acting on many runs")
     json = flag(
-        f"{START} search status why stop recipes sites settings fetch FILES",
+        f"{START} search status why stop recipes sites settings fetch replay FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
-    output = option("FILE", str, "export settings fetch FILES", "the file to write (default: the terminal)")
+    output = option("FILE", str, "export settings fetch capsule FILES", "the file to write (default: the terminal)")
 
 
 class VerbOptions:
@@ -287,6 +287,15 @@ class VerbOptions:
     checkpoints = flag("clean", "of finished runs, remove all checkpoints but the last")
     repair = flag("verify", "set damaged files aside, so that resume makes them again")
     accept = flag("verify", "trust the files of a run of an earlier version as they are")
+    data = option(
+        "PATH",
+        str,
+        "replay",
+        "where the data are now that it has read: their folder, or one around it",
+    )
+    anyway = flag("replay", "compute also if the data are not those that were read, and name what differs")
+    todays_code = flag("replay", "compute with the code that is here now, not with the run's own copy")
+    with_data = flag("capsule", "pack what the run has read and made, too")
     replace = flag("site", "allow refresh to overwrite a profile of yours")
 
 

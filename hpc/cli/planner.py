@@ -327,15 +327,36 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:
     """Return the requested site and resources; a run that continues keeps the requests of its last submission."""
-    given = {row.field: getattr(args, row.field) for row in GROUPS["resources"]}
-    now = {name: value for name, value in given.items() if value is not None and value is not False}
     if args.verb not in ("resume", "export"):
-        return now
-    before = plan.of_folder(status.find(args.words[0], runs)).asked
+        return _asked_now(args)
+    return _continued(args, plan.of_folder(status.find(args.words[0], runs)).asked)
+
+
+def _asked_now(args: Arguments) -> dict[str, Any]:
+    given = {row.field: getattr(args, row.field) for row in GROUPS["resources"]}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+def _continued(args: Arguments, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was requested before, with what is requested now."""
+    now = _asked_now(args)
     if now.get("on", before.get("on")) != before.get("on"):  # on another site, only its layout makes sense
         before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
     dropped = [row.field for row in GROUPS["resources"] if row.slurm in FOR_SBATCH and now.get(row.field) == DROPPED]
-    return {name: value for name, value in (before | now).items() if name not in dropped}
+    return {name: value for name, value in {**before, **now}.items() if name not in dropped}
+
+
+def placed(args: Arguments, planned: Plan, environ: Mapping[str, str]) -> Plan:
+    """Return the plan of a run that is to be computed once more, with the site and the resources that are requested
+    now, and besides those that it had, as its `asked` says."""
+    before = planned.asked
+    if "on" not in _asked_now(args) and before.get("on") not in allocation.names():
+        before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
+    request = _continued(args, before)
+    _refuse_range(args, request)
+    site, resources = _places(request, Path(planned.runs), environ, args.dry_run)[0]
+    request["on"] = site.name
+    return dataclasses.replace(planned, site=site, resources=resources, asked=request)
 
 
 def _refuse_range(args: Arguments, asked: Mapping[str, Any]) -> None:

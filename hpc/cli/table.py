@@ -83,6 +83,15 @@ VERBS = {
         "[RUN ...]", "check that the files of these runs, or of all, are what was written (--repair, --accept)",
         "hpc.cli.verify:verify_runs", "verify", "verify preprocess-x7m2 --repair",
     ),
+    "replay": Verb(
+        "RUN | FILE", "compute a finished run again, or that of a capsule, and say whether it is the same, or why not",
+        "hpc.cli.replay:replay_run", "replay train-k3f9", "replay train-k3f9 --nodes 4 --on slurm",
+        "replay train-k3f9.zip --data my-study",
+    ),
+    "capsule": Verb(
+        "RUN", "pack what somebody else needs to replay a run, but for the data (-o FILE, --with-data)",
+        "hpc.cli.replay:pack_run", "capsule train-k3f9 -o train-k3f9.zip",
+    ),
     "drill": Verb(
         f"STAGE {CONFIG}", "break a run on purpose and check that its results do not change (--faults, --repeat)",
         "hpc.cli.drill:run_drill", "drill train my-study.yaml --nodes 2 --faults kill9,signal",

@@ -6,6 +6,8 @@ input_file(cfg.components)                   its path; refused where it is anoth
 
 import dataclasses
 import hashlib
+import json
+import os
 from pathlib import Path
 from typing import Any, NewType, TypeVar, get_type_hints
 
@@ -17,6 +19,8 @@ InputFile = NewType("InputFile", str)
 NO_FILE = InputFile("")
 MARK = "#sha256="
 DIGITS = 16
+MOVED = "HPC_INPUTS"
+"""The variable that names a table of paths in settings, and where these files and folders are on this machine."""
 T = TypeVar("T")
 
 
@@ -42,20 +46,28 @@ def _with_digest(setting: str, at: str) -> str:
     path = Path(setting).expanduser()
     if not path.is_file():
         raise ConfigError(f"{at} is {setting}, but there is no such file: it is looked for from {Path.cwd()}")
-    return f"{setting}{MARK}{_digest(path)}"
+    return f"{setting}{MARK}{file_digest(path)}"
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The digest of a file as a setting has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+
+
+def place_of(name: str) -> str:
+    """Where what a setting names is: there, or where `hpc replay` has found it, as the file says that MOVED names."""
+    table = os.environ.get(MOVED)
+    moved: dict[str, str] = json.loads(Path(table).read_text()) if table else {}
+    return moved.get(name, name)
 
 
 def input_file(setting: Any) -> Path:
     """The file of a setting, if it is still the one with which the run was planned."""
     name, _, digest = str(setting).partition(MARK)
-    path = Path(name).expanduser()
+    path = Path(place_of(name)).expanduser()
     if not path.is_file():
         raise ValueError(f"there is no file {path}, which the run was planned with: put it there again")
-    if digest and _digest(path) != digest:
+    if digest and file_digest(path) != digest:
         raise ValueError(
             f"{path} is not the file any more with which the run was planned: give the same line again, which plans a "
             "run with this one"

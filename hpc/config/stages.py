@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, notice_of_new_word
@@ -123,6 +123,44 @@ def why_not_exact(stage: Any, cfg: Any, n_ranks: Sequence[int]) -> str | None:
     for bit; None: the stage does not say."""
     own = getattr(stage, "why_not_exact", None)
     return None if own is None else str(own(cfg, n_ranks))
+
+
+class Leaves(NamedTuple):
+    """What a stage leaves, for whoever compares two runs of it.
+
+    Parameters
+    ----------
+    pages
+        Patterns of the names of products that are for people to read, which may say when and where they were made.
+    passing
+        Patterns of the names of figures, in metrics and in parts of a checkpoint, that say how a run went and not what
+        it has computed: times.
+    values
+        Where the function is that yields `(name, array or text)` for what is in a product of a format that hpc does not
+        know, `module:function`; empty: there is none.
+    """
+
+    pages: tuple[str, ...] = ("*.html", "*.log")
+    passing: tuple[str, ...] = ("seconds", "*_s")
+    values: str = ""
+
+
+def leaves(
+    pages: tuple[str, ...] = Leaves().pages, passing: tuple[str, ...] = Leaves().passing, values: str = ""
+) -> Callable[[Stage], Stage]:
+    """Decorate a stage with what it leaves: see Leaves."""
+
+    def register(stage: Stage) -> Stage:
+        stage.leaves = Leaves(pages, passing, values)  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def what_it_leaves(stage: Any) -> Leaves:
+    """Return what a stage says of what it leaves."""
+    own: Leaves = getattr(stage, "leaves", Leaves())
+    return own
 
 
 def imports(*modules: str) -> Callable[[Stage], Stage]:

@@ -473,7 +473,10 @@ def _count(value: Any) -> int:
 def _say_code(code: Code) -> list[str]:
     changed = f" + {many(len(code.modified), 'changed file')}" if code.modified else ""
     version = code.commit[:10] or code.version or "no git"
-    lines = [f"{version}{changed}, {many(len(code.files), 'file')} copied from {code.root}"]
+    if code.files or not code.sent:
+        lines = [f"{version}{changed}, {many(len(code.files), 'file')} copied from {code.root}"]
+    else:  # of a run that is computed again
+        lines = [f"{version}{changed}, the run's own copy of {code.root}"]
     if code.too_large:
         lines += [f"not copied, as too large: {first_of(code.too_large)} of {code.root}"]
     return lines

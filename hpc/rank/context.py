@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, TypeVar
 
+from hpc.config.input_file import place_of
 from hpc.rank.heartbeat_writer import HeartbeatWriter
 from hpc.runs import seal
 from hpc.runs.heartbeats import QUICK_S
@@ -371,13 +372,13 @@ class Backoff:
 def input_path(ref: Input, runs: Path) -> Path:
     """Return the folder of an Input: `a/path` as it is, or the output of the run of that name."""
     run = input_run(ref, runs)
-    return run.out if run else Path(ref)
+    return run.out if run else Path(place_of(ref))
 
 
 def input_there(ref: Input, runs: Path) -> Path | None:
     """Return the folder of an Input once it is complete: the run has finished, or the path exists."""
     run = input_run(ref, runs)
-    whole = (run.result if run else Path(ref)).exists()
+    whole = (run.result if run else Path(place_of(ref))).exists()
     return input_path(ref, runs) if whole else None
 
 

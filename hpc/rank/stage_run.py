@@ -5,8 +5,8 @@ from typing import Any
 
 from hpc import config
 from hpc.config import stages
-from hpc.rank.context import BEGUN, Context
-from hpc.runs import products, records
+from hpc.rank.context import BEGUN, Context, Input, input_path, input_run
+from hpc.runs import products, provenance, records
 from hpc.runs.rundir import RunDir, write_json
 
 log = logging.getLogger(__name__)
@@ -39,5 +39,18 @@ def work(ctx: Context) -> None:
     ctx.wait_until_all_are_done()
     if ctx.world.is_first:
         about = {"stage": plan["stage"], "meaning": ctx.meaning}
-        ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat, **about))
+        pages = stages.what_it_leaves(stage).pages
+        ctx.until_there_is_room(lambda: products.close(ctx.out, ctx.beat, pages, **about))
+        _note_provenance(ctx, plan, cfg)
         ctx.until_there_is_room(lambda: write_json(ctx.run.attempt(ctx.attempt).metrics, metrics))
+
+
+def _note_provenance(ctx: Context, plan: "records.PlanRecord", cfg: Any) -> None:
+    """Note what this run was computed with, for `hpc replay`."""
+    runs = ctx.run.path.parent
+    paths = {
+        ref: input_path(Input(ref), runs) for ref in plan.get("inputs", {}).values() if input_run(ref, runs) is None
+    }
+    literal = [path for path, secret in config.secrets_of(cfg).items() if secret.is_literal]
+    settings = config.blanked(config.plain(cfg), literal)
+    ctx.until_there_is_room(lambda: provenance.write(ctx.run, settings, paths, ctx.world.size, ctx.beat))

@@ -15,9 +15,10 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -42,12 +43,13 @@ class Product(NamedTuple):
     """When a process has listed it: of two lines for one file, the later one holds. 0 once `close` has joined them."""
     by_close: bool = False
     """Whether `close` has listed it, as whoever wrote it did not: a page, a log."""
+    page: bool = False
+    """Whether it is for people to read: the same results may be on another page (hpc.config.stages.leaves)."""
 
     def to_json(self) -> dict[str, Any]:
         line: dict[str, Any] = {"file": self.file, "bytes": self.n_bytes, "sha256": self.sha256}
-        return (
-            line | ({"time_ns": self.time_ns} if self.time_ns else {}) | ({"by_close": True} if self.by_close else {})
-        )
+        line |= {"time_ns": self.time_ns} if self.time_ns else {}
+        return line | {name: True for name in ("by_close", "page") if getattr(self, name)}
 
     @classmethod
     def of_json(cls, line: dict[str, Any]) -> "Product | None":
@@ -58,7 +60,8 @@ class Product(NamedTuple):
         parts = name.split("/")
         if not name.isprintable() or "" in parts or "." in parts or ".." in parts or n_bytes < 0:
             return None
-        return cls(name, n_bytes, sha256, time_ns if isinstance(time_ns, int) else 0, bool(line.get("by_close")))
+        time_ns = time_ns if isinstance(time_ns, int) else 0
+        return cls(name, n_bytes, sha256, time_ns, bool(line.get("by_close")), bool(line.get("page")))
 
 
 # Writing
@@ -97,9 +100,9 @@ def enter(path: Path) -> None:
     _append(path, _looked_at(path, path.parent))
 
 
-def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> None:
+def close(folder: Path, beat: Callable[[], object] = bool, pages: Sequence[str] = (), **about: object) -> None:
     """Finish the list of a folder: with every file that is in it, in one file. Call it when nobody writes any more.
-    `about`: what else its first line says of the run."""
+    `pages`: patterns of the names of pages. `about`: what else its first line says of the run."""
     known = listed(folder) or {}
     parts = list(_parts(folder))
     products = []
@@ -107,7 +110,8 @@ def close(folder: Path, beat: Callable[[], object] = bool, **about: object) -> N
         product = known.get(path.relative_to(folder).as_posix())
         if product is None or product.by_close:  # a later attempt may have written it again
             product = _looked_at(path, folder, beat)._replace(by_close=True)
-        products.append(product._replace(time_ns=0))
+        is_page = any(fnmatchcase(product.file, pattern) for pattern in pages)
+        products.append(product._replace(time_ns=0, page=is_page))
     head = {"run": folder.parent.name, **about, "files": len(products)}
     lines = [head, *(product.to_json() for product in products)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -152,6 +156,16 @@ def listed(folder: Path) -> dict[str, Product] | None:
         return None
     lines = [product for file in files for line in read_lines(file) if (product := Product.of_json(line))]
     return {product.file: product for product in sorted(lines, key=lambda product: product.time_ns)}
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of what a folder lists, pages left out: equal for runs that have made the same, by whatever
+    name; empty if it has no list."""
+    known = listed(folder)
+    if known is None:
+        return ""
+    lines = [f"{each.file}\t{each.n_bytes}\t{each.sha256}\n" for each in known.values() if not each.page]
+    return hashlib.sha256(encoded("".join(sorted(lines)))).hexdigest()
 
 
 def why_unlisted(run: RunDir) -> str:

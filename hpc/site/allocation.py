@@ -19,6 +19,7 @@ from hpc.site.profile import Site as Site
 from hpc.site.profile import detect as detect
 from hpc.site.profile import duration_s as duration_s
 from hpc.site.profile import load as load
+from hpc.site.profile import names as names
 
 MOST_DAYS = 365
 """A longer walltime is a typing error, even if no limit is known."""
