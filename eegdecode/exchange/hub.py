@@ -1,8 +1,8 @@
-"""Fetch weights of the Hugging Face hub into a folder: `hpc fetch hf:NAME@REVISION`, on a machine with a way to the net.
+"""Fetch weights of the Hugging Face hub into a folder: `hpc fetch hf:NAME@REVISION`, where there is a way to the net.
 
-The folder is whole or not there. Each file is checked by the checksum that the hub names (SHA-256 of large ones, git's of
-small ones); a fetch that was stopped goes on in the middle of a file. The commit is noted, so that what a branch is later
-is not what was fetched. HF_ENDPOINT names another server, HF_TOKEN a token for weights behind terms of use.
+The folder is whole or not there. Each file is checked by the checksum that the hub names (SHA-256 of large ones, git's
+of small ones); a fetch that was stopped goes on in the middle of a file. The commit is noted, as a branch is another
+one later. HF_ENDPOINT names another server, HF_TOKEN a token for weights behind terms of use.
 """
 
 import hashlib
@@ -111,9 +111,8 @@ def _chosen(every: Sequence[RemoteFile], patterns: Sequence[str], what: str) -> 
     safe = any(file.name == "model.safetensors" for file in weights)
     weights = [file for file in weights if not (safe and file.name == "pytorch_model.bin")]  # the same once more
     if not weights:
-        raise ValueError(
-            f"{what} has no weights, but {first_of([file.name for file in every], 12)}: choose by files=[…]"
-        )
+        names = first_of([file.name for file in every], 12)
+        raise ValueError(f"{what} has no weights, but {names}: choose by files=[…]")
     return [*weights, *(file for file in every if file not in weights and any(fnmatch(file.name, t) for t in TEXTS))]
 
 
@@ -159,8 +158,8 @@ class Hub:
         if (digest := _digest(part, file.digest)) != file.digest:
             part.unlink()
             raise ValueError(
-                f"{what} has the checksum {digest[:20]}…, but the hub names {file.digest[:20]}…: what was downloaded is "
-                "removed, give the line again"
+                f"{what} has the checksum {digest[:20]}…, but the hub names {file.digest[:20]}…: what was downloaded "
+                "is removed, give the line again"
             )
         os.replace(part, path)
 
@@ -229,7 +228,9 @@ def _git(file: BinaryIO, size: int) -> str:
 def _refused(what: str, code: int, has_token: bool) -> str:
     if code in (401, 403):
         how = "this token has no access" if has_token else "set HF_TOKEN to a token of yours"
-        return f"the hub keeps {what} to those who have accepted its terms, or it is not there: accept them on its page, {how}"
+        return (
+            f"the hub has no {what}, or keeps it to those who have accepted its terms: accept them on its page, {how}"
+        )
     if code == 404:
         return f"the hub has no {what}: correct the name, the revision behind @ or files"
     return f"{what} could not be fetched, the hub answers {code}: give the line again later, it continues"

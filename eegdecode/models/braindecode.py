@@ -30,8 +30,8 @@ class Braindecode:
     settings: dict[str, Any] = field(default_factory=dict, hash=False)
     """Arguments of that class, except those that describe the signal, as n_chans or sfreq."""
     input: str = ""
-    """The input recipe of published weights, as `cbramod`, `labram`, `biot` or `reve`: the network makes channels, unit and
-    scaling as in their training. Empty: it reads the signal as it is."""
+    """The input recipe of published weights, as `cbramod`, `labram`, `biot` or `reve`: the network makes channels, unit
+    and scaling as in their training. Empty: it reads the signal as it is."""
     output_kind: ClassVar[str] = "outputs"
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Network(nn.Module):
         if self.told_names is not None:
             _refuse_unknown(cfg.model, names, known_channels(kind))
         if "chans_id" in dict(self.model.named_buffers(recurse=False)):  # follows from the names, so no weights have it
-            self.model.register_buffer("chans_id", self.model.chans_id, persistent=False)
+            self.model.register_buffer("chans_id", self.model.get_buffer("chans_id"), persistent=False)
         recurrent.adopt(self.model)
         final = getattr(self.model, "final_layer", None)
         self.heads = ("model.final_layer",) if isinstance(final, nn.Module) and [*final.parameters()] else ()
@@ -140,7 +140,7 @@ def _built(kind: Any, given: Mapping[str, Any], spec: SignalSpec) -> nn.Module:
 
 @contextmanager
 def _places_of_reve(kind: Any, electrodes: Sequence[Mapping[str, Any]] | None) -> Iterator[None]:
-    """While REVE is built, it takes the positions of the electrodes from here: by itself it downloads a table of them."""
+    """While REVE is built, it takes the positions of the electrodes from here: by itself it downloads a table."""
     module = sys.modules[kind.__module__]
     if not hasattr(module, "RevePositionBank"):
         yield

@@ -88,7 +88,8 @@ class Trainable:
     alpha
         For LoRA and DoRA: the update is scaled by alpha / rank.
     layers
-        For LoRA, DoRA and IA3: the linear layers whose names contain one of these words, as `qkv`; empty: all but the head.
+        For LoRA, DoRA and IA3: the linear layers whose names contain one of these words, as `qkv`; empty: all but the
+        head.
     """
 
     FORMER: ClassVar[dict[str, str]] = {"free_at": "unfreeze_at"}

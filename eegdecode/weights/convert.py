@@ -44,9 +44,7 @@ def run(cfg: Convert, files: Sequence[Path], as_json: bool) -> str:
     file = weights.look(files[0])
     names = {name: name.removeprefix(cfg.prefix) for name in file.shapes if name.startswith(cfg.prefix)}
     if not names:
-        raise ValueError(
-            f"no tensor of {file.path} has a name that begins with {cfg.prefix!r}: hpc inspect {file.path}"
-        )
+        raise ValueError(f"no tensor of {file.path} begins with {cfg.prefix!r}: hpc inspect lists them")
     read = tensors.read(file, names)
     about: dict[str, Any] = {"config": file.config, "spec": file.spec, "input": file.input}
     if recipe is not None:

@@ -1,7 +1,7 @@
 """Compare a study's signal with the one that weights were trained on: rate, unit, channels.
 
-Weights of our own runs have it in the spec of their model. Those of others have an input recipe beside them, if `convert`
-wrote it, or one by the name of the model (eegdecode/models/pretrained/recipes.py).
+Weights of our own runs have it in the spec of their model. Those of others have an input recipe beside them, if
+`convert` wrote it, or one by the name of the model (eegdecode/models/pretrained/recipes.py).
 """
 
 from collections.abc import Collection, Mapping
@@ -73,9 +73,8 @@ def _another_signal(was: Mapping[str, Any], model: ModelConfig, spec: SignalSpec
             f"({{name: resample, sfreq: {sfreq:g}}})"
         )
     if unit and spec.unit and unit != spec.unit:
-        theirs, ours = (
-            "what a step has scaled" if each == "1" else f"a signal in {each}" for each in (unit, spec.unit)
-        )
+        words = {"1": "what a step has scaled"}
+        theirs, ours = (words.get(each, f"a signal in {each}") for each in (unit, spec.unit))
         reasons.append(
             f"were trained on {theirs}, but this is {ours}: give both the same steps in preprocess, as scale"
         )

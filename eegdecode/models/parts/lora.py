@@ -34,8 +34,8 @@ class Corrected(nn.Linear):
 
 
 class Directed(Corrected):
-    """x -> m V x / |V| + b with V = W + (alpha / rank) B A, row by row; m starts as |W|. As in the paper, gradients take
-    |V| for a constant."""
+    """x -> m V x / |V| + b with V = W + (alpha / rank) B A, row by row; m starts as |W|. As in the paper, |V| is a
+    constant for the gradients."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__(linear, rank, alpha)

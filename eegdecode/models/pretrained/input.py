@@ -1,7 +1,7 @@
 """The layer that makes of a study's signal the one that published weights expect: channels, unit, scaling.
 
-[window, time, channel] in volt -> [window, channel, time] of the recipe. It has no parameters and no state: what it does
-follows from the recipe and the signal's spec.
+[window, time, channel] in volt -> [window, channel, time] of the recipe. It has no parameters and no state: what it
+does follows from the recipe and the signal's spec.
 """
 
 import logging
@@ -170,8 +170,8 @@ def _interpolated(recipe: InputRecipe, spec: SignalSpec, lacking: Sequence[str])
     if odd := [name for name in lacking if name not in by_name]:
         hint = ", or choose model.input=biot16, which needs no ears" if recipe.name == "biot" else ""
         raise ValueError(
-            f"model.input={recipe.name} needs {first_of(odd)}, which this study lacks, and which cannot be interpolated: "
-            f"rename the channels (step aliases of preprocess){hint}"
+            f"model.input={recipe.name} needs {first_of(odd)}, which this study lacks, and which cannot be interpolated"
+            f": rename the channels (step aliases of preprocess){hint}"
         )
     there = [index for index, name in enumerate(spec.channels) if standard(name) in by_name]
     if len(there) < 4:

@@ -2,9 +2,9 @@
 
     model=braindecode model.model=CBraMod model.input=cbramod
 
-Each is from the authors' code, and from how NeuralBench and Open EEG Bench feed the same weights (see `source`). Channels,
-unit and scaling are applied by the network itself (eegdecode/models/pretrained/input.py); rate and length of windows are
-refused where they differ, with the steps to set.
+Each is from the authors' code, and from how NeuralBench and Open EEG Bench feed the same weights (see `source`).
+Channels, unit and scaling are made by the network itself (eegdecode/models/pretrained/input.py); rate and length of
+windows are refused where they differ, with the steps to set.
 """
 
 import math
@@ -103,20 +103,20 @@ _ALL = (
         source="wjq-learning/CBraMod: datasets divide microvolt by 100; issue #7: any channels",
     ),
     InputRecipe(
-        "biot", "BIOT", 200.0, "pairs", scaling="percentile", channels=(*PAIRS, "C3-A2", "C4-A1"), patch=200, overlap=100,
-        source="ycq091044/BIOT: utils.py divides each channel by its 95th percentile; weights six-datasets-18chs",
+        "biot", "BIOT", 200.0, "pairs", scaling="percentile", channels=(*PAIRS, "C3-A2", "C4-A1"), patch=200,
+        overlap=100, source="ycq091044/BIOT: utils.py divides each channel by its 95th percentile; six-datasets-18chs",
     ),
     InputRecipe(
         "biot16", "BIOT", 200.0, "pairs", scaling="percentile", channels=PAIRS, patch=200, overlap=100,
-        source="as biot; weights prest-16chs",
+        source="as biot; prest-16chs",
     ),
     InputRecipe(
         "bendr", "BENDR", 256.0, "order", scaling="min_max", channels=TEN_TWENTY, missing="zero", scale_channel=True,
         patch=96, source="SPOClab-ca/BENDR: configs/pretraining.yml, and dn3's MappingDeep1010 and To1020",
     ),
     InputRecipe(
-        "reve", "REVE", 200.0, "positions", scaling="z_score", clip=15.0, patch=200, overlap=20, low_hz=0.5, high_hz=99.5,
-        source="arXiv 2510.21585: z-scores, clipped at 15; the authors' are of a whole recording",
+        "reve", "REVE", 200.0, "positions", scaling="z_score", clip=15.0, patch=200, overlap=20, low_hz=0.5,
+        high_hz=99.5, source="arXiv 2510.21585: z-scores, clipped at 15; the authors' are of a whole recording",
     ),
     InputRecipe(
         "luna", "LUNA", 256.0, "positions", scaling="z_score", patch=40, low_hz=0.1, high_hz=75.0,

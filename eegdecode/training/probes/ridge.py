@@ -1,13 +1,12 @@
 """The ridge probe: the last linear layer of a frozen network is solved by ridge regression, in closed form.
 
-What enters that layer is computed once for every window of the training and validation sets. The penalty is the one with
-the lowest squared error on the validation set, where each class counts the same; outputs of classes are then scaled so
-that their cross-entropy there is lowest. No step of an optimizer, no learning rate, no seed: how good frozen features are,
-and nothing else.
+What enters that layer is computed once for every window of the training and validation sets. The penalty is the one
+with the lowest squared error on the validation set, where each class counts the same; outputs of classes are then
+scaled so that their cross-entropy there is lowest. No optimizer, no learning rate, no seed: how good frozen features
+are, and nothing else.
 """
 
 import logging
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -112,8 +111,8 @@ def _windows(network: nn.Module, layer: nn.Linear, of: Validator, spec: SignalSp
                     )
                 if (n_bytes := seen[-1].shape[1] * of.n_windows * 8) > MOST_BYTES:
                     raise ValueError(
-                        f"the features of {of.n_windows} windows would take {n_bytes / 1e9:.0f} GB for a ridge probe: use "
-                        "trainable.train=head, fewer or shorter windows"
+                        f"the features of {of.n_windows} windows would take {n_bytes / 1e9:.0f} GB for a ridge probe: "
+                        "use trainable.train=head, fewer or shorter windows"
                     )
                 truth = shares(batch.target, spec.class_values) if spec.class_values else standard(batch.target, spec)
                 targets.append(truth.double().cpu().flatten(1))
@@ -132,9 +131,7 @@ def _weights(target: torch.Tensor, is_classes: bool) -> torch.Tensor:
     return weight / weight.mean()
 
 
-def solve(
-    train: Windows, val: Windows, is_classes: bool, penalties: Sequence[float] | torch.Tensor = PENALTIES
-) -> Solved:
+def solve(train: Windows, val: Windows, is_classes: bool) -> Solved:
     """The weights of a linear layer. Through the smaller of the two Gram matrices, once for all penalties."""
     root = train.weight.sqrt()[:, None]
     centre = (train.weight[:, None] * train.features).mean(dim=0)
@@ -148,7 +145,7 @@ def solve(
     turned = vectors.T @ (y if n < width else x.T @ y)
     seen = (val.features - centre) / spread
     best: tuple[float, torch.Tensor, float] | None = None
-    for penalty in torch.as_tensor(penalties, dtype=torch.float64).tolist():
+    for penalty in PENALTIES.tolist():
         inner = vectors @ (turned / (values + penalty * values.mean().clamp(min=1e-300))[:, None])
         weight = x.T @ inner if n < width else inner
         error = float((val.weight[:, None] * (seen @ weight + offset - val.target) ** 2).mean())
