@@ -1,7 +1,8 @@
-"""`hpc fetch hf:NAME@REVISION` against a small hub on this machine: checked, continued, whole or not there, offline after."""
+"""`hpc fetch hf:NAME@REVISION` against a small hub on this machine: checked, continued, whole or not there."""
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,8 @@ import torch
 
 from eegdecode.data.io.readers import safetensors
 from eegdecode.weights.files import look
-from hpc.runs import products
+from hpc.cli import options, runs
+from hpc.errors import ConfigError
 from tests.conftest import Launch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,6 +91,14 @@ def hub(launch: Launch, tmp_path: Path) -> Iterator[Any]:
     server.server_close()
 
 
+@pytest.fixture
+def here(hub: Any, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, as each line takes seconds to start."""
+    monkeypatch.chdir(launch.folder)
+    for name in ("HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.setenv(name, launch.environ[name])
+
+
 def test_weights_are_fetched_checked_listed_and_there_without_the_net(launch: Launch, hub: Any, tmp_path: Path) -> None:
     hub.cuts = 1
     done = launch("fetch", "hf:lab/net@v1").stdout
@@ -108,31 +118,32 @@ def test_weights_are_fetched_checked_listed_and_there_without_the_net(launch: La
     assert "net is there already" in launch("fetch", "hf:lab/net@v1").stdout
     assert len(hub.asked) == n_asked
     assert look(folder).shapes["encoder.weight"].sizes == (3000,)
-    assert "3,000 parameters" in launch("inspect", "net").stdout
     with open(folder / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
     with pytest.raises(ValueError, match="is not what was written"):
         look(folder)
-    assert "is not what was written" in launch("fetch", "hf:lab/net@v1", code=2).stderr
-    assert not products.is_of_run(folder)
+    with pytest.raises(ConfigError, match="is not what was written"):
+        runs.fetch_runs(options.read(["fetch", "hf:lab/net@v1", "-o", str(folder)]), {})
 
 
-def test_what_is_not_what_the_hub_names_is_not_kept(launch: Launch, hub: Any, tmp_path: Path) -> None:
+def test_what_is_not_what_the_hub_names_is_not_kept(here: None, hub: Any, tmp_path: Path) -> None:
     hub.contents["config.json"] = b'{"n": 2}'
-    refused = launch("fetch", "hf:lab/net", code=2).stderr
-    assert "config.json of hf:lab/net has the checksum git:" in refused and "but the hub names git:" in refused
-    assert not (tmp_path / "net").exists() and "Traceback" not in refused
+    with pytest.raises(ConfigError, match="config.json of hf:lab/net has the checksum git:.*, but the hub names git:"):
+        runs.fetch_runs(options.read(["fetch", "hf:lab/net"]), {})
+    assert not (tmp_path / "net").exists()
     hub.contents["config.json"] = b'{"n": 1}'
     before = len(hub.asked)
-    launch("fetch", "hf:lab/net", "-o", "net")
+    runs.fetch_runs(options.read(["fetch", "hf:lab/net", "-o", "net"]), {})
+    assert (tmp_path / "net/config.json").read_bytes() == b'{"n": 1}'
     assert not any("safetensors" in path for path, _, _ in hub.asked[before:])  # it was there already
 
 
-def test_files_are_chosen_by_patterns(launch: Launch, hub: Any, tmp_path: Path) -> None:
-    launch("fetch", "hf:lab/net@v1", "files=[*.bin]", "-o", "other")
+def test_files_are_chosen_by_patterns(here: None, tmp_path: Path) -> None:
+    runs.fetch_runs(options.read(["fetch", "hf:lab/net@v1", "files=['*.bin']", "-o", "other"]), {})
     assert (tmp_path / "other/pytorch_model.bin").read_bytes() == b"the same as a pickle"
-    assert "something else" in launch("fetch", "hf:lab/net@v2", "-o", "other", code=2).stderr
+    with pytest.raises(ConfigError, match="something else"):
+        runs.fetch_runs(options.read(["fetch", "hf:lab/net@v2", "-o", "other"]), {})
 
 
 @pytest.mark.parametrize(
@@ -143,26 +154,29 @@ def test_files_are_chosen_by_patterns(launch: Launch, hub: Any, tmp_path: Path) 
             ["hf:lab/secret@v1"],
             "keeps it to those who have accepted its terms: accept them on its page, this token has no",
         ),
-        (["hf:lab/net@v1", "files=[*.ckpt]"], "hf:lab/net has no file '*.ckpt', but model.safetensors, config.json"),
+        (["hf:lab/net@v1", "files=['*.ckpt']"], "hf:lab/net has no file '*.ckpt', but model.safetensors, config.json"),
         (["hf:"], "names no model: hf:NAME@REVISION, as hf:"),
         (["hf:../net"], "names no model"),
     ],
 )
-def test_what_cannot_be_fetched_is_a_sentence(launch: Launch, hub: Any, words: list[str], sentence: str) -> None:
-    error = launch("fetch", *words, code=2).stderr
-    assert sentence in error and "Traceback" not in error and len(error.splitlines()) == 1
+def test_what_cannot_be_fetched_is_a_sentence(here: None, words: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        runs.fetch_runs(options.read(["fetch", *words]), {})
 
 
-def test_a_name_that_leads_out_of_the_folder_is_refused(launch: Launch, hub: Any, tmp_path: Path) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(here: None, hub: Any) -> None:
     hub.siblings[0]["rfilename"] = "../../model.safetensors"
-    assert "which leads out of it" in launch("fetch", "hf:lab/net", code=2).stderr
+    with pytest.raises(ConfigError, match="which leads out of it"):
+        runs.fetch_runs(options.read(["fetch", "hf:lab/net"]), {})
 
 
-def test_without_the_net_and_in_a_job_it_is_a_sentence(launch: Launch, tmp_path: Path) -> None:
-    launch.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    error = launch("fetch", "hf:lab/net@v1", code=2).stderr
-    assert "could not be downloaded" in error and "give the line again where there is a way to the net" in error
-    launch.environ["HF_HUB_OFFLINE"] = "1"
-    assert "HF_HUB_OFFLINE is set" in launch("fetch", "hf:lab/net@v1", code=2).stderr
-    launch.environ["SLURM_JOB_ID"] = "4711"
-    assert "is for a login node, and this is job 4711" in launch("fetch", "hf:lab/net@v1", code=2).stderr
+def test_without_the_net_and_in_a_job_it_is_a_sentence(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = options.read(["fetch", "hf:lab/net@v1"])
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="could not be downloaded .* give the line again where there is a way to the"):
+        runs.fetch_runs(args, {})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set"):
+        runs.fetch_runs(args, {})
+    with pytest.raises(ConfigError, match="is for a login node, and this is job 4711"):
+        runs.fetch_runs(args, {"SLURM_JOB_ID": "4711"})

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from eegdecode.models.eegpt import EEGPT
 from eegdecode.signals import SignalSpec
 from eegdecode.training import transfer
 from eegdecode.training.config import Start
-from eegdecode.weights import convert, tensors
+from eegdecode.weights import convert, inspect, tensors
 from eegdecode.weights.files import look
+from hpc.cli import options, verbs
+from hpc.errors import ConfigError
 from hpc.rank.context import Input
 from tests.conftest import Launch
 from tests.eegdecode.test_weights import WRITERS, Net
@@ -151,15 +154,17 @@ def test_a_checkpoint_as_eegpts_authors_wrote_it_starts_a_training(launch: Launc
     assert all(torch.equal(value, theirs.encoder.state_dict()[name]) for name, value in read.items())  # type: ignore[union-attr]
 
 
-def test_a_converted_run_is_still_known_as_what_it_is(launch: Launch, tmp_path: Path) -> None:
+def test_a_converted_run_is_still_known_as_what_it_is(tmp_path: Path) -> None:
     from tests.eegdecode.test_weights import SPEC
     from tests.eegdecode.test_weights import ours as written
 
     written(tmp_path / "run" / "out", BiLSTM(hidden=4))
-    assert "with the config and the spec of the signal" in launch("convert", "run", "-o", "run.safetensors").stdout
+    cfg = convert.Convert(output=str(tmp_path / "run.safetensors"))
+    assert "with the config and the spec of the signal" in convert.run(cfg, [tmp_path / "run"], False)
     file = look(tmp_path / "run.safetensors")
     assert file.spec is not None and file.spec["sfreq"] == SPEC.sfreq
-    assert "bilstm would load 18 of its 18 tensors" in launch("inspect", "run.safetensors").stdout
+    text = inspect.run(inspect.Inspect(), [tmp_path / "run.safetensors"], False)
+    assert "bilstm would load 18 of its 18 tensors" in text
 
 
 @pytest.mark.parametrize(
@@ -172,10 +177,14 @@ def test_a_converted_run_is_still_known_as_what_it_is(launch: Launch, tmp_path: 
         (["x.pt", "x.pt", "-o", "y.safetensors"], "convert gets one file, but got 2"),
     ],
 )
-def test_what_cannot_be_converted_is_told(words: list[str], message: str, tmp_path: Path, launch: Launch) -> None:
-    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
-    done = launch("convert", *words, code=2)
-    assert message in done.stderr and not (tmp_path / "y.safetensors").exists()
+def test_what_cannot_be_converted_is_told(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": torch.zeros(1)}, "x.pt")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        verbs.run(options.read(["convert", *words]))
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 @pytest.mark.parametrize("write", [lambda value: torch.save(value, "x.pt")])
