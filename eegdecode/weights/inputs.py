@@ -24,6 +24,9 @@ def why_other(file: WeightsFile, model: ModelConfig, spec: SignalSpec, loaded: C
     mine = getattr(model, "input", "")
     if file.input is not None:
         theirs = str(file.input.get("name", ""))
+        if model.name == theirs:  # ours of that name, which takes the samples as they are
+            sfreq = file.input.get("sfreq")
+            return "" if sfreq == spec.sfreq else f"these weights {_another_rate(sfreq, spec)}"
         return "" if mine == theirs else _another_recipe(theirs, mine, model)
     if file.spec is not None:
         was = str(_model_of(file.config).get("input", ""))
@@ -38,6 +41,13 @@ def why_other(file: WeightsFile, model: ModelConfig, spec: SignalSpec, loaded: C
             f"model.input={' or model.input='.join(known)} makes of yours"
         )
     return ""
+
+
+def _another_rate(sfreq: Any, spec: SignalSpec) -> str:
+    return (
+        f"were trained at {sfreq} Hz, but this signal has {spec.sfreq:g} Hz: resample it in preprocess "
+        f"({{name: resample, sfreq: {sfreq}}})"
+    )
 
 
 def _model_of(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -68,10 +78,7 @@ def _another_signal(was: Mapping[str, Any], model: ModelConfig, spec: SignalSpec
     reasons = []
     sfreq, unit = was.get("sfreq"), str(was.get("unit", ""))
     if isinstance(sfreq, int | float) and sfreq != spec.sfreq:
-        reasons.append(
-            f"were trained at {sfreq:g} Hz, but this signal has {spec.sfreq:g} Hz: resample it in preprocess "
-            f"({{name: resample, sfreq: {sfreq:g}}})"
-        )
+        reasons.append(_another_rate(sfreq, spec))
     if unit and spec.unit and unit != spec.unit:
         words = {"1": "what a step has scaled"}
         theirs, ours = (words.get(each, f"a signal in {each}") for each in (unit, spec.unit))

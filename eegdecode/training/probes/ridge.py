@@ -62,8 +62,11 @@ def fit_head(
     device = next(network.parameters()).device
     with torch.no_grad():
         weight, bias = (_of_first(value.to(layer.weight.dtype).to(device)) for value in (solved.weight, solved.bias))
-        layer.weight = nn.Parameter(weight) if not nn.utils.parametrize.is_parametrized(layer) else weight
-        layer.bias = nn.Parameter(bias)
+        if nn.utils.parametrize.is_parametrized(layer, "weight"):
+            layer.weight = weight  # type: ignore[assignment]  # it sets what the weight is made of
+        else:
+            layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
         loss, watched = objective(network, train.batch(0, device))
     n, width = sets[0].features.shape
     log.info("ridge probe of %d features of %d windows: penalty %.3g of their mean variance", width, n, solved.penalty)
