@@ -44,9 +44,10 @@ def why_other(file: WeightsFile, model: ModelConfig, spec: SignalSpec, loaded: C
 
 
 def _another_rate(sfreq: Any, spec: SignalSpec) -> str:
+    hz = f"{sfreq:g}" if isinstance(sfreq, int | float) else str(sfreq)
     return (
-        f"were trained at {sfreq} Hz, but this signal has {spec.sfreq:g} Hz: resample it in preprocess "
-        f"({{name: resample, sfreq: {sfreq}}})"
+        f"were trained at {hz} Hz, but this signal has {spec.sfreq:g} Hz: resample it in preprocess "
+        f"({{name: resample, sfreq: {hz}}})"
     )
 
 

@@ -264,7 +264,7 @@ def test_weights_of_a_model_with_a_recipe_are_refused_without_it(tmp_path: Path)
     assert "expect the signal of the input recipe biot" in inputs.why_other(travels, BiLSTM(), spec, ())
     of_eegpt = saved(tmp_path, input=recipe("eegpt").to_json())
     assert not inputs.why_other(of_eegpt, EEGPT(), signal("eegpt"), ())
-    assert "were trained at 256.0 Hz, but this signal has 200 Hz" in inputs.why_other(of_eegpt, EEGPT(), spec, ())
+    assert "were trained at 256 Hz, but this signal has 200 Hz" in inputs.why_other(of_eegpt, EEGPT(), spec, ())
 
 
 def test_own_weights_are_refused_for_another_rate_unit_or_order_of_channels(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_own_weights_are_refused_for_another_rate_unit_or_order_of_channels(tmp_
     every = list(models.build(EEGNet(), spec).state_dict())
     assert not inputs.why_other(file, EEGNet(), spec, every)
     for other, sentence in (
-        ({"sfreq": 250.0}, "were trained at 128.0 Hz, but this signal has 250 Hz: resample it in preprocess"),
+        ({"sfreq": 250.0}, "were trained at 128 Hz, but this signal has 250 Hz: resample it in preprocess"),
         ({"unit": "1"}, "were trained on a signal in V, but this is what a step has scaled"),
         (
             {"channels": ("Cz", "Fz", "Pz")},
