@@ -121,8 +121,8 @@ class Train:
             )
         if self.trainable.train == "ridge" and self.compute.shard:
             raise ValueError(
-                "trainable.train=ridge needs the whole head on each rank, but with compute.shard=true a rank has a part "
-                "of it: use only one of the two"
+                "trainable.train=ridge needs the whole head on each rank, but with compute.shard=true a rank has a "
+                "part of it: use only one of the two"
             )
         if self.watch.profile and self.watch.profile[1] >= self.optim.steps:
             first, last = self.watch.profile
