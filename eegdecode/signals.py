@@ -251,6 +251,8 @@ class SignalSpec:
         For a target of classes: the numbers that stand for them in the data, ascending, and their names.
     target_mean, target_std, class_weights
         Statistics of the training set, if the objective needs them: for each feature of the target; for each class.
+    unit
+        Of the samples: V, T, or 1 after a step that scales; empty if it is not known.
     """
 
     channels: tuple[str, ...]
@@ -266,6 +268,7 @@ class SignalSpec:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+    unit: str = field(default="", compare=False)
 
     @property
     def n_channels(self) -> int:

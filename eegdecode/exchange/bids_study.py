@@ -69,6 +69,10 @@ class BidsStudy:
         for path in list(products.files(self.part)):
             if path.relative_to(self.part).as_posix() not in known:
                 path.unlink()  # half of a recording, or one that was written in another way before
+        self.publish(**about)
+
+    def publish(self, **about: Any) -> None:
+        """List all files, and give the folder its name. `about`: what the list says of it."""
         products.close(self.part, run="", key=self.key, **about)
         (self.part / JOURNAL).unlink(missing_ok=True)
         (self.part / ".lock").unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 What goes wrong in a network of somebody's own is one sentence, a `ValueError` that says which setting to correct.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from eegdecode.data.io import guard
+from eegdecode.data.io.readers import safetensors
 from eegdecode.features.check import refuse_no_transformers
 from eegdecode.features.config import Features, Hub, Module, TorchScript
 from hpc.config import input_file
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 KEYS = ("last_hidden_state", "image_embeds", "text_embeds", "pooler_output", "embeddings", "features")
 """Of several outputs, the one to take: first the most detailed."""
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 
 
 class Encoder:
@@ -172,7 +171,7 @@ def _module(cfg: Module) -> tuple[nn.Module, str]:
 
 
 def _load_weights(net: nn.Module, path: Path) -> None:
-    given = _safetensors(path) if path.suffix == ".safetensors" else _state(path)
+    given = safetensors.read(path)[0] if path.suffix == ".safetensors" else _state(path)
     try:
         missing, unexpected = net.load_state_dict(given, strict=False)
     except RuntimeError as error:
@@ -205,32 +204,6 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
     )
     if not tensors:
         raise ValueError(f"{path} holds no tensors by name: save network.state_dict() with torch.save")
-    return tensors
-
-
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """https://github.com/huggingface/safetensors: the length of a JSON header, the header, the bytes."""
-    with guard.open_file(path) as file:
-        size = path.stat().st_size
-        length = int.from_bytes(file.read(8), "little")
-        guard.promise(path, "header", length, min(size - 8, 100_000_000))
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            places = {name: (e["dtype"], tuple(e["shape"]), *e["data_offsets"]) for name, e in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} has a damaged header ({guard.reason(error)}): fetch it again") from None
-    content = np.memmap(path, np.uint8, "r", offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
-    tensors = {}
-    for name, (dtype, shape, begin, end) in places.items():
-        guard.promise(path, name, end, len(content))
-        raw = content[begin:end].copy()
-        if dtype == "BF16":
-            tensors[name] = torch.from_numpy(raw).view(torch.bfloat16).reshape(shape)
-        elif dtype in DTYPES:
-            tensors[name] = torch.from_numpy(raw.view(DTYPES[dtype]).reshape(shape))
-        else:
-            raise ValueError(f"{path}: {name} is {dtype}, which is not read here: save it as F32")
     return tensors
 
 

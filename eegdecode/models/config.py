@@ -73,7 +73,9 @@ class Trainable:
     train
         `all`: every parameter; `head`: the modules that make the outputs, and those that combine several encoders;
         `last`: the head, the last block and the norm after it; `lora`: the head, and a low-rank update of every other
-        linear layer (Hu 2021, arXiv 2106.09685).
+        linear layer (Hu 2021, arXiv 2106.09685); `dora`: as lora, and the length of each row of the weights (Liu 2024,
+        arXiv 2402.09353); `ia3`: the head, and a factor of each output of every other linear layer (Liu 2022, arXiv
+        2205.05638); `ridge`: the last layer of the head, solved by ridge regression instead of trained.
     unfreeze_at
         For `head` and `last`: the steps at which more is unfrozen. At each step one more block, from the last to the
         first; at the last step, or if there is only one, all the rest.
@@ -82,15 +84,16 @@ class Trainable:
     rest
         With a part: whether the rest of the network is trained or frozen.
     rank
-        For LoRA: the rank of the update of each layer; a larger one has more parameters.
+        For LoRA and DoRA: the rank of the update of each layer; a larger one has more parameters.
     alpha
-        For LoRA: the update is scaled by alpha / rank.
+        For LoRA and DoRA: the update is scaled by alpha / rank.
     layers
-        For LoRA: the linear layers whose names contain one of these words, as `qkv`; empty: all but the head.
+        For LoRA, DoRA and IA3: the linear layers whose names contain one of these words, as `qkv`; empty: all but the
+        head.
     """
 
     FORMER: ClassVar[dict[str, str]] = {"free_at": "unfreeze_at"}
-    train: Literal["all", "head", "last", "lora"] = "all"
+    train: Literal["all", "head", "last", "lora", "dora", "ia3", "ridge"] = "all"
     unfreeze_at: tuple[int, ...] = ()
     part: str = ""
     rest: Literal["frozen", "trained"] = "frozen"
@@ -105,6 +108,8 @@ class Trainable:
             raise ValueError(
                 f"unfreeze_at needs train=head or last, which leave something to unfreeze, got train={self.train}"
             )
+        if self.train == "ridge" and self.part:
+            raise ValueError(f"train=ridge is of the whole network's head: leave out part, which is {self.part!r}")
         if any(step <= before for before, step in pairwise((0, *self.unfreeze_at))):
             raise ValueError(f"unfreeze_at lists steps, each later than the one before, got {list(self.unfreeze_at)}")
 

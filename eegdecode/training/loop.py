@@ -35,6 +35,7 @@ from eegdecode.training.monitor import memory
 from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
+from eegdecode.training.probes import ridge
 from eegdecode.training.search import lr_finder, successive_halving
 from eegdecode.training.step import TYPES, Stepper
 from eegdecode.training.train_state import Best, TrainState, whole
@@ -62,6 +63,8 @@ def fit(cfg: Train, ctx: Context) -> dict[str, object]:
         raise Preempted
     training = Training(replace(cfg, compute=cfg.compute.on(ctx.world.size)), ctx, data, device)
     training.resume()
+    if cfg.trainable.train == "ridge":
+        training.solve_head()
     while training.goes_on():
         training.advance()
     return training.finish()
@@ -90,7 +93,7 @@ class Training:
         torch.manual_seed(_seed(cfg.seed, _MODEL))
         self.network = network = models.build(cfg.model, self.spec)
         if cfg.start is not None:
-            transfer.load_pretrained(network, cfg.start, ctx.input(cfg.start.source))
+            transfer.load_pretrained(network, cfg.start, ctx.input(cfg.start.source), cfg.model, spec)
         self.first_steps = trainable.choose(network, cfg.trainable)
         network.to(device)
         if cfg.compute.compile:
@@ -101,6 +104,7 @@ class Training:
         model = ddp.wrap(network, device, cfg.compute.shard, in_order, half, models.blocks(network))
         self.objective = objectives.build(cfg.objective, data_spec)
         self.validator = Validator(cfg, sets.val, data, self.spec, network, on_device)
+        self.training_set = sets.train
         optimizer = optim.adamw(network, cfg.optim)
         self.stepper = Stepper(cfg.optim, cfg.compute, model, network, self.objective, optimizer, device)
         self.after_steps = models.after_steps(network)
@@ -139,6 +143,16 @@ class Training:
         trainable.train(self.stepper.model)
         self.began = self.reported = time.perf_counter()
         """The start of the current step: the end of the one before, without validation."""
+
+    def solve_head(self) -> None:
+        """Instead of all steps: solve for the head by ridge regression, and validate."""
+        if self.state.step:
+            return  # an earlier attempt has done it
+        train = Validator(self.cfg, self.training_set, self.data, self.spec, self.network)
+        figures = ridge.fit_head(self.network, train, self.validator, self.spec, self.objective, self.ctx)
+        self.state.step = self.cfg.optim.steps
+        self.write(figures | self.validate(figures))
+        self.save_or_stop()
 
     def goes_on(self) -> bool:
         return (self.state.step < self.cfg.optim.steps and not self.state.best.ended) or bool(self.state.pending)

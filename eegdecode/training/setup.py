@@ -21,6 +21,7 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.models.parts import trainable
 from eegdecode.objectives import scored_as, takes_soft_labels
+from eegdecode.preprocessing.steps.config import STEPS
 from eegdecode.signals import SignalSpec, Trial
 from eegdecode.training import optim, transfer
 from eegdecode.training.augment import Augmentation
@@ -42,11 +43,22 @@ class TrainingData(NamedTuple):
 
 def prepare(data: Store, target: str, split: Split, windows: Windows, seed: int, classes: bool) -> TrainingData:
     """Split a store. `classes`: whether the task is classification."""
-    spec = data.spec(target)
+    spec = replace(data.spec(target), unit=unit(data))
     sets = splits.split(split, data.recordings, windows)
     if classes and spec.class_values:
         _refuse_unseen(sets, data, target, spec)
     return TrainingData(data, spec, sets, Draw(windows, sets.train, data.recordings, seed))
+
+
+def unit(data: Store) -> str:
+    """The unit of the samples, by their channels and by the steps that made them; empty if it is not known."""
+    units = {sensor.unit for stored in data.recordings for sensor in stored.sensors}
+    names = {step["name"] for stored in data.recordings for step in stored.made.get("steps", ())}
+    kinds = (STEPS[name] if name in STEPS else STEPS.by_former_name(name) for name in names)
+    if any(getattr(kind, "unitless", False) for kind in kinds):
+        return "1"
+    is_known = all("steps" in stored.made for stored in data.recordings)
+    return units.pop() if is_known and len(units) == 1 else ""
 
 
 def has_classes(cfg: Train) -> bool:
@@ -77,7 +89,7 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
     with torch.device("meta"):  # with shapes, without values
         network = models.build(cfg.model, spec)
     if cfg.start is not None and (source := find(cfg.start.source)) is not None:
-        transfer.load_pretrained(network, cfg.start, source)
+        transfer.load_pretrained(network, cfg.start, source, cfg.model, spec)
     trainable.choose(network, cfg.trainable)
     optim.lr_scales(network, cfg.optim.layer_decay)
     Validator(cfg, sets.val, data, spec, network)

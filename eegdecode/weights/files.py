@@ -1,4 +1,4 @@
-"""Read the names, shapes and types in a file of weights. Tensors are not read, and no code of the file runs.
+"""Read the names, shapes and types in a file of weights. No code of the file runs, and no values are read (tensors.py).
 
 Formats: torch.save (also before 1.6, TorchScript and pickled modules), safetensors, our checkpoint folders and the
 model.pt of a run.
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from eegdecode.data.io import guard
-from eegdecode.weights.pickles import BROKEN, Array, Named, Reader, Shape
+from eegdecode.data.io.readers import safetensors
+from eegdecode.weights.pickles import BROKEN, Array, Named, Placed, Reader, Shape, Storage, place_storages
 from hpc.runs import products
 
 LEGACY = 0x1950A86A20F9469CFC6C
@@ -23,11 +24,8 @@ LEGACY = 0x1950A86A20F9469CFC6C
 DEEPEST = 200
 PLACES = ("parameters", "state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params")
 """Keys of the parameters in files that hold more than them, the most likely first."""
-SAFETENSORS = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-}  # fmt: skip
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl")
+"""Of files of weights; of several in a folder, the first of these is taken if there is only one of it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,8 @@ class WeightsFile:
     config: Mapping[str, Any] | None = None
     spec: Mapping[str, Any] | None = None
     """From our own model.pt, as config."""
+    input: Mapping[str, Any] | None = None
+    """The input recipe that travels with the weights."""
 
 
 class _Unreadable(Exception):
@@ -87,12 +87,23 @@ def _file_of(path: Path) -> Path:
         if model.exists():
             return model
         products.refuse_gone(model)
+    if (chosen := _weights_in(path)) is not None:
+        return chosen
     for folder in (path, RunDir(path).checkpoints):
         if folder.is_dir() and (steps := committed_steps(folder)):
             from hpc.checkpoint import checkpoint
 
             return checkpoint.at(folder, steps[-1])
     raise ValueError(f"{path} is a folder without a model.pt or a complete checkpoint: give a file in it")
+
+
+def _weights_in(folder: Path) -> Path | None:
+    """The file of weights in a folder that was downloaded."""
+    there = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
+    if len({path.stem for path in there}) > 1:
+        names = ", ".join(path.name for path in there)
+        raise ValueError(f"{folder} has several files of weights, {names}: give one of them")
+    return min(there, key=lambda path: ENDINGS.index(path.suffix), default=None)
 
 
 # ---- One function a format: its name, the content with a Shape for each tensor, and the code that would have run
@@ -133,7 +144,8 @@ def _zip(file: BinaryIO, size: int) -> Contents:
         reader = Reader(stream, sizes[name])
         tree = reader.load()
     for key, storage in reader.storages.items():
-        n_bytes = sizes.get(f"{folder}data/{key}", 0)
+        storage.member = f"{folder}data/{key}"
+        n_bytes = sizes.get(storage.member, 0)
         if n_bytes < storage.n_bytes:
             raise _Unreadable(f"is damaged: tensor data {key} has {n_bytes} bytes, needs {storage.n_bytes}")
     script = any(name.startswith(f"{folder}code/") for name in sizes)
@@ -149,7 +161,7 @@ def _pickle(file: BinaryIO, size: int) -> Contents:
     _version, _system = Reader(file, size).load(), Reader(file, size).load()
     reader = Reader(file, size)
     tree = reader.load()
-    _order_of_storages = Reader(file, size).load()
+    place_storages(reader.storages, Reader(file, size).load(), file.tell())
     needed = file.tell() + sum(8 + storage.n_bytes for storage in reader.storages.values())
     if size < needed:
         raise pickle.UnpicklingError(f"{size} of {needed} bytes")
@@ -157,26 +169,25 @@ def _pickle(file: BinaryIO, size: int) -> Contents:
 
 
 def _safetensors(file: BinaryIO, size: int) -> Contents:
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(size - 8, 100_000_000):
-        raise _Unreadable(f"begins like safetensors, with a header of {length} bytes, but has {size}: it is cut off")
     try:
-        header = json.loads(file.read(length), object_pairs_hook=_each_once)
-        tree = dict(header.pop("__metadata__", {}))
-        for name, entry in header.items():
-            tree[name] = Shape(tuple(entry["shape"]), SAFETENSORS.get(entry["dtype"], entry["dtype"]))
-        needed = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _Unreadable(f"has a damaged header ({type(error).__name__})") from None
-    if size < needed:
-        raise _Unreadable(f"has {size} of {needed} bytes: it is cut off")
+        entries, metadata = safetensors.header(file, size)
+    except safetensors.Damaged as error:
+        raise _Unreadable(str(error)) from None
+    tree: dict[str, Any] = {**metadata, **_ours(metadata)}
+    for name, entry in entries.items():
+        tree[name] = placed = Placed(entry.sizes, entry.dtype)
+        placed.storage, placed.offset = Storage((placed.n_values,), entry.dtype), 0
+        placed.storage.start, placed.strides = entry.start, entry.strides
     return "safetensors", tree, ()
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(values := dict(pairs)) < len(pairs):
-        raise ValueError("a name twice")
-    return values
+def _ours(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `convert` writes next to the tensors, as JSON."""
+    values = {key: metadata[key] for key in ("config", "spec", "input") if key in metadata}
+    try:
+        return {key: json.loads(text) for key, text in values.items()}
+    except (ValueError, RecursionError):
+        return {}  # of somebody else, who means something else by these words
 
 
 def _checkpoint(folder: Path) -> WeightsFile:
@@ -201,6 +212,8 @@ def _weights_file(path: Path, form: str, tree: Any, code: Iterable[str]) -> Weig
         raise _Unreadable(f"is nested more than {DEEPEST} levels deep") from None
     if not tensors:
         raise _Unreadable(f"({form}) holds no tensors")
+    if () in tensors:
+        raise _Unreadable(f"({form}) holds a tensor without a name: save model.state_dict()")
     tops = {place[0] for place in tensors if len(place) > 1}
     # With tensors at the top level, all of it is one state_dict, unless a part has one of the known keys
     apart = isinstance(tree, Mapping) and (not tops.isdisjoint(PLACES) or all(len(place) > 1 for place in tensors))
@@ -211,7 +224,8 @@ def _weights_file(path: Path, form: str, tree: Any, code: Iterable[str]) -> Weig
     n_values = {name: sum(shape.n_values for shape in part.values()) for name, part in parts.items()}
     chosen = next((name for name in PLACES if name in parts), max(parts, key=lambda name: n_values[name]))
     top = tree if isinstance(tree, Mapping) else {}
-    ours = chosen == "parameters" and {"config", "spec"} <= set(top)
+    ours = {name: top[name] if isinstance(top.get(name), Mapping) else None for name in ("config", "spec", "input")}
+    is_model = ours["config"] is not None and ours["spec"] is not None
     return WeightsFile(
         path,
         form,
@@ -220,8 +234,9 @@ def _weights_file(path: Path, form: str, tree: Any, code: Iterable[str]) -> Weig
         {name: (len(part), n_values[name]) for name, part in parts.items() if name != chosen},
         {str(name): value for name, value in top.items() if isinstance(value, bool | int | float | str)},
         tuple(sorted(code)),
-        top["config"] if ours else None,
-        top["spec"] if ours else None,
+        ours["config"] if is_model else None,
+        ours["spec"] if is_model else None,
+        ours["input"],
     )
 
 
@@ -232,7 +247,7 @@ def _tensors(value: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tup
     elif isinstance(value, Array):
         yield place, value.shape
     elif hasattr(value, "untyped_storage"):  # a tensor of a checkpoint
-        yield place, shape_of(value)
+        yield place, Loaded.of(value)
     elif isinstance(value, Mapping | list | tuple | Named) and id(value) not in seen:
         if len(place) > DEEPEST:
             raise RecursionError
@@ -251,6 +266,18 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
             yield from _children(given) if isinstance(given, Mapping) else [(str(number), given)]
     else:
         yield from ((str(number), child) for number, child in enumerate(value))
+
+
+class Loaded(Shape):
+    """A tensor that is in memory already."""
+
+    value: Any
+
+    @classmethod
+    def of(cls, value: Any) -> "Loaded":
+        loaded = cls(*shape_of(value))
+        loaded.value = value
+        return loaded
 
 
 def shape_of(tensor: Any) -> Shape:

@@ -21,7 +21,7 @@ from hpc import config
 
 if TYPE_CHECKING:
     from eegdecode.weights.files import WeightsFile
-    from eegdecode.weights.matching import Names, Translate
+    from eegdecode.weights.matching import Network
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,22 @@ def run(cfg: Inspect, files: Sequence[Path], as_json: bool) -> str:
     report: dict[str, Any] = {"files": [summary.values(each) for each in inspected]}
     texts = [summary.text(each) for each in inspected[:1]] if len(inspected) == 1 else [summary.compared(*inspected)]
     for each in inspected:
-        name, wanted, translate = _wanted(cfg, each)
-        if wanted:
-            matched = for_training(each.shapes, wanted, translate)
+        name, network = _network(cfg, each)
+        if network is not None:
+            matched = for_training(each.shapes, network)
             label = f"of {each.path.name}, {name}" if len(inspected) == 2 else name
             report.setdefault("loads", []).append(summary.match_values(name, matched))
-            texts.append(summary.match_text(label, matched, wanted))
+            texts.append(summary.match_text(label, matched, network.shapes))
     return json.dumps(report, indent=1) if as_json else "\n\n".join(texts)
 
 
-def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names", "Translate | None"]:
-    """The parameters of the configured model, or of the model in the file, and what it calls those of others."""
+def _network(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Network | None"]:
+    """The configured model, or that of the file, by its name."""
     if cfg.model is None and (file.config is None or file.spec is None):
-        return "", {}, None
+        return "", None
     import torch
 
-    from eegdecode.weights.files import shape_of
+    from eegdecode.weights.matching import Network
 
     try:
         model = cfg.model or config.build(models.Model, file.config["model"], "model")  # type: ignore[index,type-abstract]
@@ -83,8 +83,7 @@ def _wanted(cfg: Inspect, file: "WeightsFile") -> tuple[str, "Names", "Translate
         raise guard.Refused(
             f"{file.path} does not say of which model it is, and of what data ({guard.reason(error)}): give model=NAME"
         ) from None
-    wanted = {name: shape_of(value) for name, value in network.state_dict().items()}
-    return model.name, wanted, getattr(network, "translate", None)
+    return model.name, Network.of(network)
 
 
 def _spec(cfg: Inspect, file: "WeightsFile") -> SignalSpec:

@@ -1,11 +1,11 @@
 """Match the parameters of a file to those of a model, by name and shape.
 
-`renamed` decides what training takes of a file, and so what `inspect` promises of it (`for_training`). `match` compares
+`taken` decides what training takes of a file, and so what `inspect` promises of it (`for_training`). `match` compares
 two files, whatever the prefixes of both.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from eegdecode.weights.pickles import Shape
@@ -68,16 +68,44 @@ def _bare(name: str, own: Collection[str]) -> str:
     return bare if bare in own else name
 
 
-def for_training(in_file: Names, wanted: Names, translate: Translate | None = None) -> Match:
+@dataclass(frozen=True)
+class Network:
+    """What a network has of parameters, and how it takes those of others.
+
+    Parameters
+    ----------
+    shapes
+        Its parameters and buffers by name.
+    translate
+        Its own names for what others call otherwise.
+    shortened
+        Tensors of which it takes the first entries along an axis, as an embedding of more time than a window has.
+    """
+
+    shapes: Names
+    translate: Translate | None = None
+    shortened: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, network: Any) -> "Network":
+        from eegdecode.weights.files import shape_of
+
+        shapes = {name: shape_of(value) for name, value in network.state_dict().items()}
+        return cls(shapes, getattr(network, "translate", None), getattr(network, "shortened", {}))
+
+
+def for_training(in_file: Names, network: Network) -> Match:
     """Return what training would load with the `start.prefix` that loads most (`strip`); the shortest of equals."""
-    matches = [_taken(in_file, wanted, prefix, translate) for prefix in _prefixes(in_file)]
+    matches = [taken(in_file, network, prefix) for prefix in _prefixes(in_file)]
     return min(matches, key=lambda m: (-len(m.loaded), len(m.strip), m.strip))
 
 
-def _taken(in_file: Names, wanted: Names, prefix: str, translate: Translate | None) -> Match:
-    names = renamed({name: name for name in in_file}, wanted, prefix, translate)
+def taken(in_file: Names, network: Network, prefix: str = "") -> Match:
+    """Return what training loads with this `start.prefix`."""
+    wanted = network.shapes
+    names = renamed({name: name for name in in_file}, wanted, prefix, network.translate)
     shared = {name: file_name for name, file_name in names.items() if name in wanted}
-    return _matched(in_file, wanted, shared, prefix, "")
+    return _matched(in_file, wanted, shared, prefix, "", network.shortened)
 
 
 def match(in_file: Names, wanted: Names) -> Match:
@@ -96,9 +124,21 @@ def _match(in_file: Names, wanted: Names, strip: str, add: str) -> Match:
     return _matched(in_file, wanted, shared, strip, add)
 
 
-def _matched(in_file: Names, wanted: Names, shared: Mapping[str, str], strip: str, add: str) -> Match:
+def _matched(
+    in_file: Names,
+    wanted: Names,
+    shared: Mapping[str, str],
+    strip: str,
+    add: str,
+    shortened: Mapping[str, int] | None = None,
+) -> Match:
     """`shared`: by the name in the model, the name in the file."""
-    same = {name: file_name for name, file_name in shared.items() if in_file[file_name].sizes == wanted[name].sizes}
+    axes = shortened or {}
+    same = {
+        name: file_name
+        for name, file_name in shared.items()
+        if _fits(wanted[name].sizes, in_file[file_name].sizes, axes.get(name))
+    }
     matched = set(shared.values())
     return Match(
         strip,
@@ -108,6 +148,13 @@ def _matched(in_file: Names, wanted: Names, shared: Mapping[str, str], strip: st
         tuple(name for name in in_file if name not in matched),
         {name: (wanted[name], in_file[file_name]) for name, file_name in shared.items() if name not in same},
     )
+
+
+def _fits(ours: tuple[int, ...], theirs: tuple[int, ...], axis: int | None) -> bool:
+    """Whether the sizes are equal; along `axis`, the file may have more."""
+    if axis is None or len(ours) != len(theirs):
+        return ours == theirs
+    return all(a == b or (place == axis and a < b) for place, (a, b) in enumerate(zip(ours, theirs, strict=True)))
 
 
 def _prefixes(names: Names) -> list[str]:

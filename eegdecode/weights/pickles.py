@@ -1,7 +1,8 @@
 """Unpickle files of weights without running anything in them.
 
 A pickle names the functions that make its objects. No name is looked up here: those that make tensors, arrays and
-dictionaries become ours, which keep shapes and types, and every other becomes a `Named`, which keeps what it was given.
+dictionaries become ours, which keep shapes, types and places in the file, and every other becomes a `Named`, which
+keeps what it was given. `eegdecode/weights/tensors.py` reads the values by the places.
 Why not torch's own loader: docs/decisions/0034-files-of-weights-are-unpickled-by-names.md.
 """
 
@@ -9,7 +10,8 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, ClassVar, NamedTuple
 
 BROKEN = (
@@ -43,6 +45,23 @@ class Shape(NamedTuple):
     def n_bytes(self) -> int:
         bits = re.search(r"\d+", self.dtype)  # float32, complex64, float8_e4m3fn; but bool
         return self.n_values * (int(bits[0]) // 8 if bits else 1)
+
+
+class Storage(Shape):
+    """Where the values of tensors are: a part of a zip, a place in the file, or in the pickle itself."""
+
+    member = ""
+    start: int | None = None
+    content: bytes | None = None
+
+
+class Placed(Shape):
+    """A tensor in a file: its shape, and where in which storage its values are."""
+
+    storage: Storage
+    offset: int
+    """In values of its type, as the strides."""
+    strides: tuple[int, ...]
 
 
 class Named:
@@ -80,13 +99,51 @@ class Array(Named):
 
     @property
     def shape(self) -> Shape:
-        """From its state: a version, the sizes and the type, itself a `Named` that was given `f4` or the like."""
+        """From its state: a version, the sizes, the type, the order and the bytes."""
         if len(self.given) < 4:
             return Shape((), "object")
-        _, sizes, dtype, *_ = self.given[-1]
-        kind, size = dtype.given[0][0], dtype.given[0][1:]
-        known = f"{NUMPY_KINDS[kind]}{8 * int(size)}" if kind in NUMPY_KINDS else "object"
-        return _shape(sizes, "bool" if kind == "b" else known)
+        _, sizes, dtype, in_columns, content = self.given[-1]
+        shape = _shape(sizes, _dtype(dtype))
+        raw = _bytes(content)
+        if shape.dtype == "object" or raw is None:
+            return shape
+        storage = Storage((shape.n_values,), shape.dtype)
+        storage.content = raw
+        return _placed(storage, 0, shape.sizes, _strides(shape.sizes, bool(in_columns)))
+
+
+def _dtype(dtype: Named) -> str:
+    """The name of numpy's type, itself a `Named` that was given `f4` or the like."""
+    kind, size = str(dtype.given[0])[:1], str(dtype.given[0])[1:]
+    if kind == "b":
+        return "bool"
+    return f"{NUMPY_KINDS[kind]}{8 * int(size)}" if kind in NUMPY_KINDS and size.isdecimal() else "object"
+
+
+def _bytes(content: Any) -> bytes | None:
+    """Bytes; before protocol 3 they are a text of latin-1, to be encoded."""
+    if isinstance(content, Named) and content.full_name == "_codecs.encode":
+        content = content.given[0]
+    if isinstance(content, str):
+        return content.encode("latin1")
+    return bytes(content) if isinstance(content, bytes) else None
+
+
+def _strides(sizes: Sequence[int], in_columns: bool = False) -> tuple[int, ...]:
+    strides, step = [0] * len(sizes), 1
+    for axis in range(len(sizes)) if in_columns else reversed(range(len(sizes))):
+        strides[axis] = step
+        step *= sizes[axis]
+    return tuple(strides)
+
+
+SCALARS = {"float64": "<d", "float32": "<f", "float16": "<e", "int64": "<q", "int32": "<i", "uint8": "<B", "bool": "<?"}
+
+
+def _scalar(dtype: Any, content: Any = b"") -> Any:
+    """The value of a scalar of numpy, as the best accuracy that a training notes."""
+    code, raw = SCALARS.get(_dtype(dtype)), _bytes(content)
+    return struct.unpack(code, raw)[0] if code and raw is not None else None
 
 
 class _Bounded:
@@ -108,7 +165,7 @@ class Reader(pickle._Unpickler):
     def __init__(self, file: IO[bytes], n_bytes: int, code: dict[str, None] | None = None) -> None:
         super().__init__(_Bounded(file, n_bytes), encoding="latin1")  # for files from Python 2
         self.code = {} if code is None else code
-        self.storages: dict[str, Shape] = {}
+        self.storages: dict[str, Storage] = {}
 
     def _no_bytearray(self) -> None:
         """Its length is asked for as memory before a byte of it is read; no weights are in one."""
@@ -132,14 +189,31 @@ class Reader(pickle._Unpickler):
         if reference[0] == "module":  # formerly: a class, and its source
             return reference[1]
         _, dtype, key, _, n_values, *_ = reference
-        self.storages[str(key)] = storage = _shape([n_values], str(dtype))
-        return storage
+        if str(key) not in self.storages:
+            self.storages[str(key)] = Storage(*_shape([n_values], str(dtype)))
+        return self.storages[str(key)]
 
     def _load_from_bytes(self, content: bytes) -> Any:
         """The storage of a tensor that was pickled without torch.save: a file of torch before 1.6."""
         file = io.BytesIO(content)
-        _magic, _version, _system, storage = (Reader(file, len(content), self.code).load() for _ in range(4))
+        _magic, _version, _system = (Reader(file, len(content), self.code).load() for _ in range(3))
+        reader = Reader(file, len(content), self.code)
+        storage = reader.load()
+        order = Reader(file, len(content), self.code).load()
+        place_storages(reader.storages, order, file.tell())
+        for each in reader.storages.values():
+            if each.start is not None:
+                each.content, each.start = content[each.start : each.start + each.n_bytes], None
         return storage
+
+
+def place_storages(storages: dict[str, Storage], order: Sequence[Any], begin: int) -> None:
+    """Note where in a file of torch before 1.6 each storage is: one after another, each behind its length."""
+    for key in order:
+        if str(key) in storages:
+            storage = storages[str(key)]
+            storage.start = begin + 8
+            begin += 8 + storage.n_bytes
 
 
 def _shape(sizes: Iterable[Any], dtype: str) -> Shape:
@@ -149,22 +223,39 @@ def _shape(sizes: Iterable[Any], dtype: str) -> Shape:
     return Shape(whole, dtype)
 
 
-def _shape_by_dtype(dtype: Any, sizes: Iterable[Any]) -> Shape:
-    return _shape(sizes, dtype.full_name.removeprefix("torch."))
+def _placed(storage: Shape, offset: Any, sizes: Iterable[Any], strides: Any = (), dtype: str = "") -> Shape:
+    """A tensor of a storage; without one, its shape alone."""
+    shape = _shape(sizes, dtype or storage.dtype)
+    if not isinstance(storage, Storage):
+        return shape
+    placed = Placed(*shape)
+    placed.storage, placed.offset = storage, int(offset)
+    placed.strides = tuple(int(step) for step in strides)
+    return placed
+
+
+def _dtype_of(dtype: Any) -> str:
+    return str(dtype.full_name).removeprefix("torch.")
 
 
 MAKERS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": lambda storage, offset, sizes, *_: _shape(sizes, storage.dtype),
-    "torch._utils._rebuild_tensor_v2": lambda storage, offset, sizes, *_: _shape(sizes, storage.dtype),
-    "torch._utils._rebuild_tensor_v3": lambda storage, offset, sizes, strides, grad, hooks, dtype, *_: _shape_by_dtype(
-        dtype, sizes
+    "torch._utils._rebuild_tensor": lambda storage, offset, sizes, strides, *_: _placed(
+        storage, offset, sizes, strides
+    ),
+    "torch._utils._rebuild_tensor_v2": lambda storage, offset, sizes, strides, *_: _placed(
+        storage, offset, sizes, strides
+    ),
+    "torch._utils._rebuild_tensor_v3": lambda storage, offset, sizes, strides, grad, hooks, dtype, *_: _placed(
+        storage, offset, sizes, strides, _dtype_of(dtype)
     ),
     "torch._utils._rebuild_qtensor": lambda storage, offset, sizes, *_: _shape(sizes, storage.dtype),
     "torch._utils._rebuild_sparse_tensor": lambda layout, parts: _shape(parts[2], parts[1].dtype),
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, sizes, *_: _shape_by_dtype(dtype, sizes),
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, sizes, *_: _shape(sizes, _dtype_of(dtype)),
     "torch._utils._rebuild_parameter": lambda value, *_: value,
     "torch._utils._rebuild_parameter_with_state": lambda value, *_: value,
     "torch._tensor._rebuild_from_type_v2": lambda make, kind, given, *_: make(*given),
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
     "torch.Size": tuple,
     "collections.OrderedDict": Dictionary,
     "collections.defaultdict": lambda *_: Dictionary(),

@@ -72,8 +72,9 @@ VERBS = {
         "resume train-k3f9 --time 12h",
     ),
     "fetch": Verb(
-        "RUN ... | SOURCE:NAME", "bring the files of runs here that ssh took to a cluster (--all), or a data set",
+        "RUN ... | SOURCE:NAME", "bring files of runs here that ssh took to a cluster (--all), a data set, or weights",
         "hpc.cli.runs:fetch_runs", "fetch train-k3f9 --all", "fetch moabb:BNCI2014_001 -o my-study",
+        "fetch hf:braindecode/cbramod-pretrained@main",
     ),
     "clean": Verb(
         "[RUN ...]", "remove unfinished files and, for all runs, code that none uses (--dry-run, --checkpoints)",

@@ -359,7 +359,7 @@ def test_inspect_promises_what_training_loads(before: str, prefix: str, tmp_path
     (promised,) = json.loads(inspect.run(cfg, [tmp_path / "x.pt"], True))["loads"]
     text = inspect.run(cfg, [tmp_path / "x.pt"], False)
     assert ("with start.prefix=" in text) == bool(promised["prefix"]) == bool(prefix)
-    loaded = transfer.load(ours, transfer.tensors(tmp_path / "x.pt"), promised["prefix"])
+    loaded = transfer.load(ours, look(tmp_path / "x.pt"), promised["prefix"])
     assert set(loaded.loaded) == set(promised["loaded"]) == set(theirs.state_dict())
     assert list(loaded.missing) == promised["missing"] == []
     if prefix:  # and without it, nothing

@@ -1,13 +1,14 @@
-"""Fine-tune a part of any network: the head, the last block, LoRA, or one of two joined networks.
+"""Fine-tune a part of any network: the head, the last block, LoRA and its like, or one of two joined networks.
 
     first_steps = trainable.choose(network, cfg)    once, before the optimizer and DDP see the parameters
     trainable.unfreeze(network, first_steps, step)  after that, and at each step of cfg.unfreeze_at
     trainable.train(network)                        instead of network.train(): frozen modules stay in eval mode
 
-A network without LoRA loads `lora.merged` of the parameters.
+A network without LoRA and its like loads `lora.merged` of the parameters.
 """
 
 from collections.abc import Collection
+from typing import cast
 
 from torch import nn
 
@@ -22,8 +23,8 @@ def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
     never = [parameter for parameter in network.parameters() if not parameter.requires_grad]  # averages, as in EEGPT
     network.requires_grad_(cfg.rest == "trained" and bool(cfg.part))
     part.requires_grad_(cfg.train == "all")
-    if cfg.train == "lora":
-        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=heads_of(part))
+    if cfg.train in ADDED:
+        lora.add(part, cfg.layers, cfg.rank, cfg.alpha, without=heads_of(part), how=cast("lora.How", cfg.train))
     chosen = _chosen(part, cfg)
     for name in chosen:
         part.get_submodule(name).requires_grad_()
@@ -35,6 +36,10 @@ def choose(network: nn.Module, cfg: Trainable) -> dict[str, int]:
     for parameter in never:
         parameter.requires_grad_(False)
     return {name: first_steps[parameter] for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+ADDED = tuple(lora.KINDS)
+"""What adds parameters to linear layers."""
 
 
 def unfreeze(network: nn.Module, first_steps: dict[str, int], step: int) -> None:
@@ -63,12 +68,12 @@ def _part(network: nn.Module, name: str) -> nn.Module:
 
 
 def _chosen(part: nn.Module, cfg: Trainable) -> tuple[str, ...]:
-    """Return the names of the modules that are trained from the start, without LoRA."""
+    """Return the names of the modules that are trained from the start, without LoRA and its like."""
     if cfg.train == "all":
         return ()
     heads, last = heads_of(part), last_of(part)
     what = f"the part {cfg.part!r}" if cfg.part else "this network"
-    if not heads and cfg.train != "lora":
+    if not heads and cfg.train not in ADDED:
         raise ValueError(
             f"train={cfg.train} needs a network that names its heads, but {what} does not: "
             "use train=all or lora, or name another part in trainable.part"

@@ -1,7 +1,7 @@
 """Pretrained weights to start training from."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hpc.rank.context import Input
 
@@ -13,13 +13,20 @@ class Start:
     Parameters
     ----------
     source
-        A train run, or the path of a checkpoint (.pt, .ckpt, .bin); no code in it is executed.
+        A train run, or the path of a file of weights (.safetensors, .ckpt, .pt, .bin) or of a folder with one; no code
+        in it is executed.
     prefix
         Load only the tensors whose names begin with this prefix, and drop it: `target_encoder.`
     need
         The share of the model that the source must have. some: one tensor. encoder: all but the head. all: everything.
+    input
+        Whether the signal has to be as that which the weights were trained on: rate, unit, channels. A difference is
+        refused (check), or a warning (ignore).
     """
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("input",)
 
     source: Input
     prefix: str = ""
     need: Literal["some", "encoder", "all"] = "encoder"
+    input: Literal["check", "ignore"] = "check"

@@ -119,6 +119,11 @@ class Train:
                 f"trainable.unfreeze_at={list(steps)} does not work for a model sharded over the ranks: leave it out, "
                 "or say compute.shard=false"
             )
+        if self.trainable.train == "ridge" and self.compute.shard:
+            raise ValueError(
+                "trainable.train=ridge needs the whole head on each rank, but with compute.shard=true a rank has a "
+                "part of it: use only one of the two"
+            )
         if self.watch.profile and self.watch.profile[1] >= self.optim.steps:
             first, last = self.watch.profile
             raise ValueError(
