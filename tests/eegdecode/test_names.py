@@ -22,7 +22,8 @@ from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.evaluation import audit, compare, live, results
 from eegdecode.evaluation import metrics as package
-from eegdecode.evaluation.compare import Evaluation
+from eegdecode.evaluation.comparison import pairs, ranking
+from eegdecode.evaluation.comparison.rows import Row
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric
@@ -132,11 +133,29 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     result = replace(result, channels={"network": {name: 1.0, "u1": -1.0}})
     written["unplaced"] = report.render(run, unplaced, decoded, result)
     subjects = {f"{name} {number}": 0.4 + number / 10 for number in range(4)}
-    runs = [
-        Evaluation(f"{name} {number}", name, name, 0.4, 0.0, 0.01, name, subjects, {"study": [name], "split": split})
-        for number, split in enumerate(({name: name}, {name: name}, {name: 1}))
+    rows = [
+        Row(
+            (f"{name} {number}",),
+            name,
+            name,
+            0.4,
+            0.0,
+            0.01,
+            name,
+            subjects,
+            {"study": [name], "split": split},
+            name + at,
+        )
+        for number, (at, split) in enumerate(
+            [("a", {name: name}), ("b", {name: name}), ("c", {name: 1}), ("d", {name: name})]
+        )
     ]
-    written["compare"] = compare.render(runs, *compare.compared(runs))
+    written["compare"] = compare.render(rows, *pairs.compared(rows))
+    alike = [row for row in rows if row.model != name + "c"]
+    studies = [replace(row, study=f"{name} {study}") for row in alike for study in range(2)]
+    written["compare_studies"] = compare.render(
+        studies, *pairs.compared(studies), ranking.ranked(studies), pairs.over_studies(studies)
+    )
     written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
     written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
