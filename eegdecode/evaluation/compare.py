@@ -119,7 +119,7 @@ def render(
         "evaluation/compare",
         summary=summary,
         dots=DotPlot(
-            [Dots(label, row.value, row.chance, row.chance) for label, row in zip(labels, table, strict=True)], summary
+            [Dots(label, row.value, None, row.chance) for label, row in zip(labels, table, strict=True)], summary
         ),
         rows=[_row(row, several) for row in table],
         several=several,

@@ -1,16 +1,30 @@
 """Several evaluations on one page, and what is better in pairs."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from eegdecode import stages
-from eegdecode.evaluation.comparison import pairs
-from eegdecode.evaluation.config import Compare
+from eegdecode.data.config import Split
+from eegdecode.evaluation import compare, results
+from eegdecode.evaluation.comparison import pairs, ranking
+from eegdecode.evaluation.comparison.rows import Row
+from eegdecode.evaluation.config import Compare, Scoring
+from eegdecode.evaluation.cross_validation import folds
+from eegdecode.evaluation.decode import predictions
+from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.models.eegnet import EEGNet
+from eegdecode.models.shallow import Shallow
+from eegdecode.training.config import Train
+from hpc import config
 from hpc.rank.context import Context, Input, World
 from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_json, write_json
+from tests.eegdecode.test_cross_validation import by_subject
+from tests.eegdecode.test_results import decoded
 
 
 def evaluated(runs: Path, name: str, values: np.ndarray, label: str = "", **of: object) -> None:
@@ -123,3 +137,111 @@ def test_a_metric_that_is_called_like_markup_is_text_in_the_page(tmp_path: Path)
     compared(tmp_path, runs=(Input("evaluate-a"), Input("evaluate-b")))
     text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
     assert "<img" not in text and "&lt;img src=x onerror=alert(1)&gt;</td>" in text
+
+
+def of_network(runs: Path, name: str, windows: Decoded, **changed: object) -> Input:
+    """A training, and its evaluation with the windows that it decoded."""
+    cfg = Train(data=(Input("preprocess-a"),), target="target", split=Split(by="subject", folds=4))
+    split = replace(cfg.split, fold=int(str(changed.pop("fold", 0))))
+    write_json(RunDir(runs / f"train-{name}").plan, {"stage": "train"})
+    write_json(RunDir(runs / f"train-{name}").config, config.plain(replace(cfg, split=split, **changed)))  # type: ignore[arg-type]
+    run = RunDir(runs / f"evaluate-{name}")
+    predictions.write(run.out / "predictions.h5", windows)
+    of = {"study": ["synthesize-a"], "split": asdict(split)}
+    products.write_json(run.out / "report.json", results.evaluate(windows, Scoring(n_null=100)).plain() | {"of": of})
+    write_json(run.plan, {"label": "cv", "inputs": {"model": f"train-{name}"}})
+    write_json(run.config, {"model": [f"train-{name}"], "scoring": {"n_null": 200}})
+    return Input(f"evaluate-{name}")
+
+
+def test_folds_and_seeds_of_a_decoder_are_one_row_and_no_fold_is_the_best(tmp_path: Path) -> None:
+    for model, effect in ((EEGNet(), 0.3), (Shallow(), 1.5)):
+        for seed in range(2):
+            for fold in by_subject(decoded("classes", effect, seed)):
+                number = int(fold.name.removeprefix("fold="))
+                of_network(tmp_path, f"{model.name}-{number}-{seed}", fold.decoded, fold=number, seed=seed, model=model)
+    summary = compared(tmp_path, named="cv")
+    assert (summary["evaluations"], summary["decoders"], summary["studies"]) == (16, 2, 1)
+    everything = read_json(RunDir(tmp_path / "compare-x").out / "compare.json") or {}
+    rows = {row["model"]: row for row in everything["rows"]}
+    assert list(rows) == ["shallow", "eegnet", "linear"] and [row["n_folds"] for row in rows.values()] == [4, 4, 4]
+    whole = [
+        folds.evaluate(
+            [fold for seed in range(2) for fold in by_subject(decoded("classes", effect, seed), f"seed={seed}")],
+            Scoring(n_null=200),
+        )
+        for effect in (1.5, 0.3)
+    ]
+    for row, own in zip(rows.values(), whole, strict=False):
+        assert row["value"] == pytest.approx(own.result.figures["balanced_accuracy"].value)
+        assert (
+            row["sd_seeds"] == pytest.approx(own.sd_repetitions)
+            and row["p"] == own.result.figures["balanced_accuracy"].p
+        )
+    (pair,) = (pair for pair in everything["pairs"] if pair["other"] == "eegnet")
+    assert (pair["one"], pair["n_subjects"], pair["n_units"]) == ("shallow", 4, 96)
+    assert pair["p"] == 2 / 2**4, "four subjects allow no less"
+    assert pair["p_units_holm"] < 0.01, "their trials do"
+    text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
+    assert "16 evaluations of 2 decoders" in text and 'class="ridge"' not in text, "chance has no ring"
+
+
+def test_the_folds_of_one_decoder_are_no_comparison_and_a_missing_fold_is_named(tmp_path: Path) -> None:
+    parts = by_subject(decoded("classes", 1.0))
+    names = [of_network(tmp_path, f"{k}", fold.decoded, fold=k) for k, fold in enumerate(parts)]
+    with pytest.raises(
+        ValueError, match=r"folds and seeds of one decoder.*evaluate model=\[train-0,train-1,train-2,train-3\]"
+    ):
+        compared(tmp_path, runs=tuple(names))
+    of_network(tmp_path, "x", parts[0].decoded, model=Shallow())
+    with pytest.raises(ValueError, match="of 4 there is no fold=2, fold=3|of 4 there is no fold=2 and fold=3"):
+        compared(tmp_path, runs=(*names[:2], Input("evaluate-x")))
+
+
+def test_the_test_over_units_is_mcnemars_where_classes_are_balanced() -> None:
+    """Sign flips of units of one window each are the exact binomial test of those that only one of two gets right."""
+    one, other = (replace(decoded("classes", effect, 1), baselines={}) for effect in (1.2, 0.6))
+    one, other = (replace(each, trials=each.trials[::2]) for each in (one, other))
+    right = [each.output.argmax(axis=1) == each.truth[:, 0] for each in (one, other)]
+    first, second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    units = pairs.by_unit(((one,),), ((other,),))
+    balanced = [results.evaluate(each, Scoring(n_null=100)).figures["balanced_accuracy"].value for each in (one, other)]
+    assert len(units) == 96 and units.sum() == pytest.approx(balanced[0] - balanced[1])
+    exact = stats.binomtest(first, first + second).pvalue
+    assert pairs.two_sided(units) == pytest.approx(exact, rel=0.25, abs=2e-3)
+    assert pairs.two_sided(units, 2**0.5) > pairs.two_sided(units)
+
+
+def of_studies(effects: dict[str, float], n_studies: int = 6) -> list[Row]:
+    """Decoders on studies of other sizes and difficulty."""
+    rng, table = np.random.default_rng(1), []
+    for study in range(n_studies):
+        base = rng.uniform(0.5, 0.8, 5 + study)
+        for model, effect in effects.items():
+            subjects = {f"sub-{k}": float(v) for k, v in enumerate(base + effect + 0.02 * rng.normal(size=len(base)))}
+            of = {"study": [f"synthesize-{study}"], "split": {}}
+            mean = float(np.mean(list(subjects.values())))
+            table.append(Row((model,), "", "auroc", mean, 0.5, 0.01, "", subjects, of, model, f"study {study}"))
+    return table
+
+
+def test_decoders_have_ranks_over_studies_and_one_p_of_all() -> None:
+    table = of_studies({"good": 0.1, "bad": 0.0, "as bad": 0.0})
+    ranked = ranking.ranked(table)
+    assert ranked is not None and ranked.models[0] == "good" and ranked.mean_ranks[0] == 1 and ranked.p < 0.05
+    assert ranked.critical_difference == pytest.approx(2.344 * (3 * 4 / (6 * 6)) ** 0.5, abs=2e-3), "Demšar's q"
+    assert ranked.models[1] in [ranked.models[k] for k in ranked.alike(2)]
+    over = {(pair.one, pair.other): pair for pair in pairs.over_studies(table)}
+    assert over["good", "bad"].p_holm < 0.001 < 0.05 < over["bad", "as bad"].p_holm
+    assert (over["good", "bad"].n_studies, over["good", "bad"].n_subjects) == (6, 45) and over["good", "bad"].smd > 1
+    assert over["good", "bad"].p_wilcoxon == pytest.approx(2 / 2**6)
+    page = " ".join(compare.render(table, *pairs.compared(table), ranked, list(over.values())).split())
+    assert "3 decoders on 6 studies" in page and "The critical difference of mean ranks is 1.35" in page
+    assert "good" in page and "best" not in page
+
+
+def test_a_study_that_lacks_a_decoder_is_left_out_of_the_ranks_and_named() -> None:
+    table = [row for row in of_studies({"a": 0.1, "b": 0.0, "c": 0.0}) if (row.model, row.study) != ("b", "study 2")]
+    ranked = ranking.ranked(table)
+    assert ranked is not None and set(ranked.models) == {"a", "b", "c"} and ranked.left_out == ("study 2",)
+    assert "Left out, as a study or a decoder is missing there: study 2." in compare.render(table, [], [], ranked)

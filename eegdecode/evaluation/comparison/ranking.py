@@ -1,6 +1,7 @@
 """Decoders ranked over the studies that have all of them, or over the subjects of one study."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Ranking:
     critical_difference
         Mean ranks closer than this are not told apart.
     left_out
-        Studies that lack a decoder, and decoders that lack a study are in these only.
+        Studies that lack a decoder, and decoders of too few studies.
     """
 
     models: tuple[str, ...]
@@ -52,11 +53,9 @@ def ranked(rows: Sequence[Row]) -> Ranking | None:
     for row in rows:
         by_study.setdefault(row.study, {})[row.model] = row
     if len(by_study) > 1:
-        # Most studies have them: a decoder of a single study is not ranked
-        counts = {model: sum(model in own for own in by_study.values()) for own in by_study.values() for model in own}
-        models = [model for model, n in counts.items() if n == max(counts.values())]
-        whole = [study for study, own in by_study.items() if all(model in own for model in models)]
-        left_out = tuple(study for study in by_study if study not in whole)
+        models, whole = _complete(by_study)
+        of_others = {model: None for own in by_study.values() for model in own if model not in models}
+        left_out = (*(study for study in by_study if study not in whole), *of_others)
         values = np.array([[by_study[study][model].value for model in models] for study in whole])
         figures = {row.figure for study in whole for row in by_study[study].values()}
         return _ranking(models, whole, values, True, len(figures) == 1, left_out) if len(whole) > 1 else None
@@ -66,6 +65,17 @@ def ranked(rows: Sequence[Row]) -> Ranking | None:
         return None
     values = np.array([[row.subjects[name] for row in own.values()] for name in subjects])
     return _ranking(list(own), subjects, values, False, True)
+
+
+def _complete(by_study: Mapping[str, Mapping[str, Row]]) -> tuple[list[str], list[str]]:
+    """Decoders, and the studies that have all of them: two at least, for which decoders of the fewest studies go."""
+    every = Counter(model for own in by_study.values() for model in own)
+    models = [model for model, n in every.items() if n > 1]
+    while True:
+        whole = [study for study, own in by_study.items() if all(model in own for model in models)]
+        if len(whole) > 1 or not models:
+            return models, whole
+        models.remove(min(models, key=lambda model: every[model]))
 
 
 def _ranking(

@@ -5,6 +5,7 @@ rows of their own.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -198,8 +199,10 @@ def _pooled(several: Sequence[Row]) -> Row:
     """One row of several evaluations, of folds and seeds of one decoder."""
     first, trainings = several[0], [row.training for row in several if row.training]
     choice.refuse_missing(trainings)
+    names = choice.repetitions(trainings)
     parts = [
-        Fold(own.fold_name, own.repetition_name, row.windows[0][0]) for own, row in zip(trainings, several, strict=True)
+        Fold(own.fold_name, names[own.repetition_name], row.windows[0][0])
+        for own, row in zip(trainings, several, strict=True)
     ]
     whole = folds.evaluate(parts, first.scoring)
     result, main = whole.result, whole.result.figures[whole.result.headline]
@@ -240,7 +243,7 @@ def _named(table: Sequence[Row]) -> list[Row]:
     names = {id(row): words({name: _of(row, name) for name in wanted}) or _of(row, "model.name") for row in known}
     tasks = [_task(row) for row in table]
     differ = {name: None for task in tasks for name in task if len({json.dumps(each.get(name)) for each in tasks}) > 1}
-    return [
+    named = [
         replace(
             row,
             model=names.get(id(row), "").replace("model.name=", "") or row.settings or row.run,
@@ -248,6 +251,8 @@ def _named(table: Sequence[Row]) -> list[Row]:
         )
         for row, task in zip(table, tasks, strict=True)
     ]
+    twice = Counter((row.study, row.model) for row in named)
+    return [replace(row, model=f"{row.model} ({row.run})") if twice[row.study, row.model] > 1 else row for row in named]
 
 
 def _task(row: Row) -> dict[str, Any]:

@@ -138,6 +138,12 @@ def _config_of(name: str, runs: Path) -> dict[str, Any]:
     return config.load([run.config]) if name and "/" not in name and run.config.is_file() else {}
 
 
+def repetitions(trainings: Sequence[Training]) -> dict[str, str]:
+    """What tells repetitions apart, by their whole names; empty if there is one."""
+    varied = [name for name in OF_REPETITION if len({each.repetition.get(name) for each in trainings}) > 1]
+    return {each.repetition_name: words({name: each.repetition[name] for name in varied}) for each in trainings}
+
+
 def is_cross_validation(trainings: Sequence[Training]) -> bool:
     return len({each.fold_name for each in trainings}) > 1
 
@@ -163,10 +169,10 @@ def choose(
         same[settings] = model
     if varied:
         _refuse_other_losses(trainings)
-    chosen = []
+    chosen, names = [], repetitions(trainings)
     for (fold, repetition), same in sorted(candidates.items(), key=lambda pair: _in_order(pair[0])):
         settings, model = min(same.items(), key=lambda pair: pair[1].validation["loss"])
-        chosen.append(Chosen(fold, repetition, (model,), settings, len(same)))
+        chosen.append(Chosen(fold, names[repetition], (model,), settings, len(same)))
     return _together(chosen) if seeds == "together" else chosen
 
 

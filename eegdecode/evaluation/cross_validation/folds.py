@@ -96,7 +96,7 @@ def evaluate(folds: Sequence[Fold], cfg: Scoring) -> CrossValidation:
     first = pooled.repetitions[0][0]
     main = results.headline(first)
     table = metrics(first.kind)
-    result = results.evaluate(pooled, cfg, main, {name: _of_folds(metric) for name, metric in table.items()})
+    result = results.evaluate(pooled, cfg, main, {name: of_folds(metric) for name, metric in table.items()})
     if first.kind == "classes":
         counts = sum(confusion_of(part) for parts in pooled.repetitions for part in parts)
         result = replace(result, confusion=tuple(tuple(map(int, row)) for row in np.asarray(counts)))
@@ -223,7 +223,7 @@ def _key(trial: DecodedTrial) -> tuple[str, str, int, float]:
     return trial.subject, trial.recording, trial.trial, trial.start_s
 
 
-def _of_folds(metric: Metric) -> Metric:
+def of_folds(metric: Metric) -> Metric:
     """The metric of pooled windows: of each part, and the mean over parts and repetitions."""
     chance = metric.chance
     return replace(
