@@ -16,6 +16,7 @@ from eegdecode.evaluation.config import Compare, Scoring
 from eegdecode.evaluation.cross_validation import folds
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded
+from eegdecode.evaluation.statistics import intervals
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.shallow import Shallow
 from eegdecode.training.config import Train
@@ -92,9 +93,9 @@ def test_pairs_of_noise_are_told_apart_as_rarely_as_p_says() -> None:
     """Though the better of two stands first: one-sided, it would be twice as often."""
     rng = np.random.default_rng(0)
     draws = [np.sign(d.mean()) * d for d in rng.normal(size=(400, 8))]
-    assert 0.02 < np.mean([pairs.two_sided(d) < 0.05 for d in draws]) < 0.08
-    assert pairs.two_sided(np.ones(8)) == pairs.two_sided(-np.ones(8)) == 2 / 2**8
-    assert pairs.two_sided(np.zeros(8)) == 1
+    assert 0.02 < np.mean([intervals.two_sided(d) < 0.05 for d in draws]) < 0.08
+    assert intervals.two_sided(np.ones(8)) == intervals.two_sided(-np.ones(8)) == 2 / 2**8
+    assert intervals.two_sided(np.zeros(8)) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,8 +209,8 @@ def test_the_test_over_units_is_mcnemars_where_classes_are_balanced() -> None:
     balanced = [results.evaluate(each, Scoring(n_null=100)).figures["balanced_accuracy"].value for each in (one, other)]
     assert len(units) == 96 and units.sum() == pytest.approx(balanced[0] - balanced[1])
     exact = stats.binomtest(first, first + second).pvalue
-    assert pairs.two_sided(units) == pytest.approx(exact, rel=0.25, abs=2e-3)
-    assert pairs.two_sided(units, 2**0.5) > pairs.two_sided(units)
+    assert intervals.two_sided(units) == pytest.approx(exact, rel=0.25, abs=2e-3)
+    assert intervals.two_sided(units, 2**0.5) > intervals.two_sided(units)
 
 
 def of_studies(effects: dict[str, float], n_studies: int = 6) -> list[Row]:

@@ -54,10 +54,10 @@ def compared(rows: Sequence[Row]) -> tuple[list[Pair], list[str]]:
         differences = np.array([one.subjects[name] - other.subjects[name] for name in both])
         units = by_unit(one.windows, other.windows)
         if len(both) > 1 or len(units) > 1:
-            p = two_sided(differences) if len(both) > 1 else 1.0
+            p = intervals.two_sided(differences) if len(both) > 1 else 1.0
             difference = float(differences.mean()) if len(both) else one.value - other.value
             widen = WIDER if one.n_folds > 1 else 1.0
-            p_units = two_sided(units, widen) if len(units) > 1 else 1.0
+            p_units = intervals.two_sided(units, widen) if len(units) > 1 else 1.0
             raw.append((one.model, other.model, len(both), difference, p, len(units), p_units, one.study))
     # That rows of different studies are no pairs goes without saying, unless there are no others
     sentences = [sentence for sentence, is_of_one in unlike if is_of_one or not raw]
@@ -66,11 +66,6 @@ def compared(rows: Sequence[Row]) -> tuple[list[Pair], list[str]]:
         Pair(*row[:5], float(p), row[5], row[6], float(p_units), row[7])
         for row, p, p_units in zip(raw, corrected, of_units, strict=True)
     ], sentences
-
-
-def two_sided(differences: np.ndarray, widen: float = 1.0) -> float:
-    """Two-sided p of the sign-flip test that the mean is 0, against a null that is so much wider."""
-    return min(1.0, 2 * min(intervals.sign_flip(sign * differences, widen=widen) for sign in (1, -1)))
 
 
 def by_unit(one: Repetitions, other: Repetitions) -> np.ndarray:

@@ -129,7 +129,7 @@ def _source(name: str, runs: Path) -> dict[str, str]:
     if not values.get("data"):
         return {"start.source": name}
     before = training(RunDir(runs / name), values)
-    return {f"start.source.{key}": value for key, value in (before.task | before.settings).items()}
+    return {f"start.source.{key}": value for key, value in {**before.task, **before.settings}.items()}
 
 
 def _config_of(name: str, runs: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ fold: the model of a fold has trained on the others.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import Headline, Metric, metrics
 from eegdecode.evaluation.results import Result
-from eegdecode.evaluation.statistics import grouping
+from eegdecode.evaluation.statistics import grouping, intervals
 from eegdecode.evaluation.statistics.confusion import confusion_of
 from eegdecode.evaluation.statistics.nulls import Permuted
 from hpc.errors import first_of
@@ -57,6 +57,8 @@ class CrossValidation:
 
     Parameters
     ----------
+    versus
+        By linear decoder: the mean difference of the network over subjects, and its two-sided p.
     sd_subjects, sd_repetitions
         The standard deviations of the deciding metric over subjects, and over repetitions. None if there is one only,
         or if subjects have no such value.
@@ -67,6 +69,7 @@ class CrossValidation:
     repetitions: dict[str, float]
     sd_subjects: float | None
     sd_repetitions: float | None
+    versus: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def n_folds(self) -> int:
@@ -115,7 +118,18 @@ def evaluate(folds: Sequence[Fold], cfg: Scoring) -> CrossValidation:
     values = [_score(table[main], parts, cfg) for parts in pooled.repetitions]
     by_repetition = {name: _mean(value) for name, value in zip(names, values, strict=True) if value is not None}
     subjects = [] if result.of_subjects else [row.value for row in result.subjects]
-    return CrossValidation(result, rows, by_repetition, _sd(subjects), _sd(list(by_repetition.values())))
+    sd_repetitions = _sd(list(by_repetition.values()))
+    return CrossValidation(result, rows, by_repetition, _sd(subjects), sd_repetitions, _versus(result))
+
+
+def _versus(result: Result) -> dict[str, tuple[float, float]]:
+    """The network beside each linear decoder, paired by subject; none if there are fewer than two."""
+    if len(result.subjects) < 2:
+        return {}
+    differences = {
+        name: np.array([row.value - row.baselines[name] for row in result.subjects]) for name in result.baselines
+    }
+    return {name: (float(own.mean()), intervals.two_sided(own)) for name, own in differences.items()}
 
 
 def _value(metric: Metric, decoded: Decoded, cfg: Scoring) -> float | None:
@@ -240,7 +254,8 @@ def _score_of(metric: Metric, pooled: Decoded, cfg: Scoring) -> float | np.ndarr
     known = [score for score in scores if score is not None]
     if not known:
         return None
-    return np.mean(known, axis=0) if isinstance(known[0], np.ndarray) else float(np.mean(known))
+    mean = np.mean(np.array(known), axis=0)
+    return mean if mean.ndim else float(mean)
 
 
 def _score(metric: Metric, parts: Sequence[Decoded], cfg: Scoring) -> float | np.ndarray | None:
@@ -318,7 +333,7 @@ def _of_subjects(
     if len(parts) == 1:
         return values(parts[0], cfg)
     names = sorted({trial.subject for part in parts for trial in part.trials})
-    total, weight = 0.0, np.zeros(len(names))
+    total, weight = np.zeros(len(names)), np.zeros(len(names))
     for part in parts:
         own, counts = np.unique([trial.subject for trial in part.trials], return_counts=True)
         of_part = values(part, cfg)

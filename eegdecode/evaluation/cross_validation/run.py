@@ -113,12 +113,14 @@ def _models(several: Sequence[Chosen]) -> list[dict[str, object]]:
 
 def _untested(several: Sequence[Chosen], ctx: Context) -> str:
     """Which trials no fold tests, in a sentence; refused if they are folds of one number, of which some are missing."""
-    tested: dict[str, set[tuple[str, int]]] = {}
-    trials: set[tuple[str, int]] = set()
+    if len({each.fold for each in several}) < 2:
+        return ""
+    tested: dict[str, set[tuple[str, float]]] = {}
+    trials: set[tuple[str, float]] = set()
     split = several[0].models[0].split
     for each in several:
         data, parts = predict.open_data(each.models[0], ctx)
-        names = [f"{stored.name}" for stored in data.recordings]
+        names = [stored.name for stored in data.recordings]
         whole = {(names[one.recording], one.trial.start) for one in (*parts.train, *parts.val, *parts.test)}
         tested.setdefault(each.repetition, set()).update((names[one.recording], one.trial.start) for one in parts.test)
         trials |= whole

@@ -46,6 +46,11 @@ def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0, wid
     return float(p_value(reached, np.concatenate(null)))
 
 
+def two_sided(differences: np.ndarray, widen: float = 1.0) -> float:
+    """Two-sided p of the sign-flip test that the mean is 0, against a null that is so much wider."""
+    return min(1.0, 2 * min(sign_flip(sign * differences, widen=widen) for sign in (1, -1)))
+
+
 def wilcoxon(differences: np.ndarray) -> float:
     """One-sided p of Wilcoxon's signed-rank test that the differences [subject] are above 0; 1 if all are 0."""
     differences = np.asarray(differences, np.float64)
