@@ -24,7 +24,10 @@ from eegdecode.evaluation import audit, compare, live, results
 from eegdecode.evaluation import metrics as package
 from eegdecode.evaluation.comparison import pairs, ranking
 from eegdecode.evaluation.comparison.rows import Row
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.config import Evaluate, Scoring
+from eegdecode.evaluation.cross_validation import folds
+from eegdecode.evaluation.cross_validation import report as folds_report
+from eegdecode.evaluation.cross_validation.choice import Chosen
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric
 from eegdecode.evaluation.report import export, report
@@ -36,10 +39,12 @@ from eegdecode.training.model_file import Trained
 from eegdecode.training.search import lr_finder
 from eegdecode.weights import summary
 from hpc import media
+from hpc.rank.context import Input
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, write_json
 from tests.conftest import ROOT
 from tests.eegdecode.reported import chain, heard
+from tests.eegdecode.test_cross_validation import by_subject
 from tests.eegdecode.test_results import decoded as answered
 
 NASTY = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff"
@@ -156,6 +161,11 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     written["compare_studies"] = compare.render(
         studies, *pairs.compared(studies), ranking.ranked(studies), pairs.over_studies(studies)
     )
+    decoded, _ = result_of("classes", name)
+    parts = [replace(fold, name=f"{name} {number}") for number, fold in enumerate(by_subject(decoded, name))]
+    several = [Chosen(part.name, name, (trained,), name, 2) for part in parts]
+    whole = folds.evaluate(parts, Scoring(n_null=100))
+    written["cross_validation"] = folds_report.render(run, Evaluate((Input(name),)), several, parts, whole, f"{name}.")
     written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
     written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)

@@ -129,11 +129,6 @@ def read(run: RunDir) -> Row:
         ) from None
     plan = records.plan(run)
     models = [name for at, name in plan.get("inputs", {}).items() if at.partition("[")[0] == "model"]
-    training = None
-    if models and (before := RunDir(run.path.parent / models[0])).config.is_file():
-        training = choice.of_run(before)
-    if training is not None and (whole or len(models) > 1):  # they are one result already
-        training = replace(training, fold={}, repetition={})
     settings = plan.get("settings", "")
     return Row(
         (run.name,),
@@ -148,10 +143,22 @@ def read(run: RunDir) -> Row:
         n_folds=n_folds,
         sd_seeds=sd,
         baselines=baselines,
-        training=training,
+        training=_training([RunDir(run.path.parent / name) for name in models if "/" not in name]),
         scoring=_scoring(run),
         windows=_windows(run, whole),
     )
+
+
+def _training(models: Sequence[RunDir]) -> Training | None:
+    """What the models of an evaluation were trained as; several are one result, with the settings that they share."""
+    every = [choice.of_run(model) if model.config.is_file() else None for model in models]
+    known = [each for each in every if each is not None]
+    if not known or len(known) < len(every):
+        return None
+    if len(known) == 1:
+        return known[0]
+    shared = set.intersection(*(set(each.settings.items()) for each in known))
+    return replace(known[0], fold={}, repetition={}, settings=dict(sorted(shared)))
 
 
 def _scoring(run: RunDir) -> Scoring:

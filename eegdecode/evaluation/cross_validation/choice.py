@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 OF_FOLD = ("split.fold", "split.test_units", "split.val_units")
 OF_REPETITION = ("split.seed", "seed")
 OF_TASK = ("target", "split.", "windows.name", "windows.length_s", "windows.tmin_s", "windows.tmax_s")
-OF_NOTHING = ("watch.", "data", "start.source", "compute.")
+OF_NOTHING = ("watch.", "data", "start.source")
 """Settings that change no result, or that are described by the run they name."""
 OF_RECORDINGS = ("files", "exclude", "skip_failed")
 """Settings of preprocessing that say which recordings there are."""
