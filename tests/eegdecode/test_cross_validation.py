@@ -107,10 +107,10 @@ def test_the_candidates_of_a_retrieval_are_those_of_a_windows_own_fold() -> None
 
 def test_what_is_no_cross_validation_is_not_pooled() -> None:
     whole = by_subject(decoded("classes", 1.0))
-    with pytest.raises(ValueError, match="fold=9 and fold=0 of  both test the window at 0 s of trial 0 of rec-0"):
+    with pytest.raises(ValueError, match="fold=9 and fold=0 both test the window at 0 s of trial 0 of rec-0"):
         folds.pool([*whole, replace(whole[0], name="fold=9")])
     with pytest.raises(
-        ValueError, match="seed=1 and  test other windows, 144 and 192, so their mean is of no test set"
+        ValueError, match="have to test the same windows, but seed=1 tests 144, and the first 192, some of them others"
     ):
         folds.pool([*whole, *(replace(fold, repetition="seed=1") for fold in whole[1:])])
     other = replace(whole[1], decoded=replace(whole[1].decoded, target="age"))

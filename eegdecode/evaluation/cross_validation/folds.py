@@ -158,8 +158,9 @@ def pool(folds: Sequence[Fold]) -> Pooled:
     for name, own in zip(repetitions, keys, strict=True):
         if sorted(own) != sorted(keys[0]):
             raise ValueError(
-                f"{name} and {next(iter(repetitions))} test other windows, {len(own)} and {len(keys[0])}, so their "
-                "mean is of no test set: with split.folds each repetition tests all of them"
+                f"repetitions have to test the same windows, but {name or 'one'} tests {len(own)}, and "
+                f"{next(iter(repetitions)) or 'the first'} {len(keys[0])}, some of them others: with split.folds each "
+                "tests all of them"
             )
     return replace(_pooled(every), audit=audit)
 
@@ -203,11 +204,11 @@ def _parts(folds: Sequence[Fold], baselines: Sequence[str]) -> Iterator[Decoded]
     """Windows that are scored together: those of all folds, or of a retrieval those of each."""
     tested: dict[tuple[str, str, int, float], str] = {}
     for fold in folds:
-        for key in {_key(trial) for trial in fold.decoded.trials}:
+        for key in sorted({_key(trial) for trial in fold.decoded.trials}):
             if key in tested:
                 raise ValueError(
-                    f"{fold.name} and {tested[key]} of {fold.repetition} both test the window at {key[3]:g} s of trial "
-                    f"{key[2]} of {key[1]}: folds of a cross-validation test each window once"
+                    f"{fold.name} and {tested[key]} both test the window at {key[3]:g} s of trial {key[2]} of {key[1]}: "
+                    "folds of a cross-validation test each window once"
                 )
             tested[key] = fold.name
     if folds[0].decoded.kind == "retrieval":
