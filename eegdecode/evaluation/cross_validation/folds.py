@@ -207,8 +207,8 @@ def _parts(folds: Sequence[Fold], baselines: Sequence[str]) -> Iterator[Decoded]
         for key in sorted({_key(trial) for trial in fold.decoded.trials}):
             if key in tested:
                 raise ValueError(
-                    f"{fold.name} and {tested[key]} both test the window at {key[3]:g} s of trial {key[2]} of {key[1]}: "
-                    "folds of a cross-validation test each window once"
+                    f"{fold.name} and {tested[key]} both test the window at {key[3]:g} s of trial {key[2]} of "
+                    f"{key[1]}: folds of a cross-validation test each window once"
                 )
             tested[key] = fold.name
     if folds[0].decoded.kind == "retrieval":
