@@ -206,7 +206,7 @@ def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], decla
         written[name] = pages(name, *here)
     templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
     frames = {"page", "parts", "plots", "sections", "drawings"}
-    assert templates - frames == {"report", "compare", "audit", "survey", "live", "lr_finder"}, (
+    assert templates - frames == {"report", "cross_validation", "compare", "audit", "survey", "live", "lr_finder"}, (
         "a new page? Test it here"
     )
     for which, page in written[NASTY].items():
