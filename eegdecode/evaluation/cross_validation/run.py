@@ -124,7 +124,9 @@ def _untested(several: Sequence[Chosen], ctx: Context) -> str:
         whole = {(names[one.recording], one.trial.start) for one in (*parts.train, *parts.val, *parts.test)}
         tested.setdefault(each.repetition, set()).update((names[one.recording], one.trial.start) for one in parts.test)
         trials |= whole
-    left_out = [name for name, _ in sorted(trials - set.intersection(*tested.values()))]
+    left_out = [
+        name for name, _ in sorted(trial for trial in trials if not all(trial in own for own in tested.values()))
+    ]
     if not left_out:
         return ""
     text = (
