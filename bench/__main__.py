@@ -28,6 +28,7 @@ NAMES = (
     "loader",
     "metrics",
     "nulls",
+    "folds",
     "models",
     "loop",
     "ddp",

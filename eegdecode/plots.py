@@ -25,11 +25,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """A row of the dot plot: the scores of the network, of the ridge, and of chance."""
+    """A row of the dot plot: the scores of the network, of the ridge if there is one, and of chance."""
 
     label: str
     decoded: float
-    ridge: float
+    ridge: float | None
     chance: float
 
 
@@ -87,7 +87,7 @@ class DotPlot:
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        values = [value for row in self.rows for value in (row.decoded, row.ridge, row.chance)]
+        values = [value for row in self.rows for value in (row.decoded, row.ridge, row.chance) if value is not None]
         low, high = min(0.0, *values), max(values)
         margin = 0.05 * (high - low or 1.0)
         return low - margin * (low < 0), high + margin

@@ -158,14 +158,17 @@ def soup(cfg: Soup, ctx: Context) -> Metrics:
 
 
 def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
-    """Refuse several models that cannot decode together, if they exist already."""
+    """Refuse several models that cannot decode together and are no cross-validation, if they exist already."""
     folders = [folder for name in cfg.model if (folder := find(name)) is not None]
     if len(folders) < max(2, len(cfg.model)):
         return ""
     try:
+        from eegdecode.evaluation.cross_validation import run as cross_validation
         from eegdecode.evaluation.decode import predict
     except ImportError as error:
         return f"not checked together ({error})"
+    if folds := cross_validation.chosen(folders, cfg):
+        return cross_validation.sentence(folds)
     return predict.check(folders, cfg.weigh)
 
 
@@ -187,8 +190,14 @@ def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     return evaluate.run(cfg, ctx)
 
 
+@with_meaning(
+    {
+        2: "the folds and seeds of one decoder are one result, so that no fold is the best; linear decoders are rows "
+        "too, and pairs are compared over units as well",
+    }
+)
 def compare(cfg: Compare, ctx: Context) -> Metrics:
-    """Compare evaluations on one page, pairwise over their subjects: folds, seeds, models."""
+    """Compare decoders on one page, pairwise over subjects and units; over several studies with ranks."""
     from eegdecode.evaluation import compare
 
     return compare.run(cfg, ctx)

@@ -1,17 +1,20 @@
 """Compare evaluations on one page: `python -m hpc.launch compare runs=[evaluate-a,evaluate-b]`, or all of one --name.
 
-Each is read from its report.json. Runs of one study and split with common subjects are compared pairwise over these.
+Folds and seeds of one decoder are one row. Rows of one study and split are compared pairwise over subjects and units;
+over several studies, decoders have mean ranks.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from eegdecode.evaluation.comparison import pairs, ranking, rows
+from eegdecode.evaluation.comparison.pairs import OverStudies, Pair
+from eegdecode.evaluation.comparison.ranking import Ranking
+from eegdecode.evaluation.comparison.rows import Row
 from eegdecode.evaluation.config import Compare
-from eegdecode.evaluation.statistics import intervals
 from eegdecode.page import page, say
 from eegdecode.plots import DotPlot, Dots
 from hpc.media import many
@@ -21,46 +24,6 @@ from hpc.runs.rundir import RunDir
 
 MOST_SAID = 10
 """So many pairs of runs are listed with the reason why they cannot be paired."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation. `settings` are those that differ from the others of its sweep."""
-
-    run: str
-    settings: str
-    figure: str
-    value: float
-    chance: float
-    p: float
-    verdict: str
-    subjects: dict[str, float]
-    of: dict[str, Any]  # the study and the split; empty if an older report does not name them
-
-    def other_than(self, other: "Evaluation") -> str:
-        """Why their subjects cannot be paired; empty if they can."""
-        for one in (self, other):
-            if not one.of:
-                return f"the report of {one.run} does not say which data and split it is of: evaluate it again"
-        if self.of["study"] != other.of["study"]:
-            return f"they are of {' and '.join(self.of['study'])}, and of {' and '.join(other.of['study'])}"
-        ours, theirs = self.of["split"], other.of["split"]
-        differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        differences = " and ".join(f"split.{name} is {ours.get(name)} and {theirs.get(name)}" for name in differ)
-        return f"their test sets differ, as {differences}" if differ else ""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The mean difference of the first and the second over their common subjects, and its two-sided p: which of two is
-    the first is known only after looking at the results."""
-
-    one: str
-    other: str
-    n_subjects: int
-    difference: float
-    p: float
-    p_holm: float
 
 
 def run(cfg: Compare, ctx: Context) -> dict[str, object]:
@@ -73,31 +36,31 @@ def run(cfg: Compare, ctx: Context) -> dict[str, object]:
     of_label = [ctx.input(name).resolve().parent for name in named(cfg.named, ctx)]
     if cfg.named and not of_label:
         raise ValueError(f"no finished evaluation has the --name {cfg.named}: `status` lists the names of runs")
-    evaluations = [read(RunDir(folder)) for folder in dict.fromkeys([*folders, *of_label])]
-    if len(evaluations) < 2:
-        of_name = f", of which {len(of_label)} by named={cfg.named}" if cfg.named else ""
-        raise ValueError(f"compare needs two finished evaluations at least, got {len(evaluations)}{of_name}")
-    if len({each.figure for each in evaluations}) > 1:
-        kinds = ", ".join(f"{each.run} {each.figure}" for each in evaluations)
-        raise ValueError(f"runs to compare must have the same headline metric, but these differ: {kinds}")
-    evaluations.sort(key=lambda each: (-each.value, each.run))
-    pairs, unlike = compared(evaluations)
-    contents: dict[str, Any] = {
-        "runs": [asdict(each) for each in evaluations],
-        "pairs": [asdict(pair) for pair in pairs],
+    runs = [RunDir(folder) for folder in dict.fromkeys([*folders, *of_label])]
+    of_name = f", of which {len(of_label)} by named={cfg.named}" if cfg.named else ""
+    if len(runs) < 2:
+        raise ValueError(f"compare needs two finished evaluations at least, got {len(runs)}{of_name}")
+    with ctx.beating():
+        table = rows.rows(runs)
+        _refuse(table, runs)
+        table.sort(key=lambda row: (row.study, -row.value, row.model))
+        by_pair, unlike = pairs.compared(table)
+        ranked, of_studies = ranking.ranked(table), pairs.over_studies(table)
+    contents = {
+        "rows": [_plain(row) for row in table],
+        "pairs": [asdict(pair) for pair in by_pair],
+        "unlike": unlike,
+        "over_studies": [asdict(pair) for pair in of_studies],
+        "ranking": asdict(ranked) if ranked else None,
     }
-    contents["unlike"] = unlike
     products.write_json(ctx.out / "compare.json", contents)
-    products.write_text(ctx.out / "compare.html", render(evaluations, pairs, unlike))
-    values = np.array([each.value for each in evaluations])
-    chance = float(np.mean([each.chance for each in evaluations]))
-    return {
-        "runs": len(evaluations),
-        "best": evaluations[0].run,
-        evaluations[0].figure: {"value": float(values.mean()), "chance": chance},
-        "spread": float(values.std(ddof=1)),
-        "page": "compare.html",
-    }
+    products.write_text(ctx.out / "compare.html", render(table, by_pair, unlike, ranked, of_studies))
+    own = [row for row in table if not row.is_linear]
+    values, chances = (np.array([getattr(row, name) for row in own]) for name in ("value", "chance"))
+    summary: dict[str, object] = {"evaluations": len(runs), "decoders": len({row.model for row in own})}
+    if len({row.figure for row in own}) == 1:
+        summary[own[0].figure] = {"value": float(values.mean()), "chance": float(chances.mean())}
+    return summary | {"studies": len({row.study for row in table}), "page": "compare.html"}
 
 
 def named(label: str, ctx: Context) -> list[Input]:
@@ -109,76 +72,107 @@ def named(label: str, ctx: Context) -> list[Input]:
     return [Input(name) for name, plan in plans.items() if plan.get("label") == label]
 
 
-def read(run: RunDir) -> Evaluation:
-    path = run.out / "report.json"
-    report: Any = products.read(path)
-    if report is None:
-        raise ValueError(f"{run.path} has no report.json: name evaluate runs that have finished")
-    try:
-        name = report["headline"]
-        main = report["figures"][name]
-        value, chance, p = (_number(main[key]) for key in ("value", "chance", "p"))
-        subjects = {str(row["subject"]): _number(row["value"]) for row in report["subjects"]}
-        verdict, of = report["verdict"], report.get("of", {})
-        if not isinstance(verdict, str):
-            raise TypeError(f"the verdict is {verdict!r}")
-        if of and not (isinstance(of["split"], dict) and all(isinstance(each, str) for each in of["study"])):
-            raise TypeError(f"it is of {of!r}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+def _refuse(table: Sequence[Row], runs: Sequence[RunDir]) -> None:
+    networks = [row for row in table if not row.is_linear]
+    if len(networks) == 1:
+        models = ",".join(
+            name for run in runs for at, name in records.plan(run).get("inputs", {}).items() if at.startswith("model")
+        )
         raise ValueError(
-            f"{path} is not the report of an evaluation ({type(error).__name__}: {error}): evaluate again"
-        ) from None
-    settings = records.plan(run).get("settings", "")
-    return Evaluation(run.name, settings, name, value, chance, p, verdict, subjects, of)
+            f"these {len(runs)} evaluations are folds and seeds of one decoder, and so one result: "
+            f"evaluate model=[{models}] has it, or evaluate model=WORD for the --name of their sweep"
+        )
+    by_study: dict[str, list[Row]] = {}
+    for row in networks:
+        by_study.setdefault(row.study, []).append(row)
+    for same in by_study.values():
+        if len({row.figure for row in same}) > 1:
+            kinds = ", ".join(f"{row.run} {row.figure}" for row in same)
+            raise ValueError(f"runs to compare must have the same headline metric, but these differ: {kinds}")
 
 
-def _number(value: object) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)
+def _plain(row: Row) -> dict[str, Any]:
+    dropped = {"windows", "training", "baselines", "scoring"}
+    values = asdict(replace(row, windows=(), training=None, baselines={}))
+    return {name: value for name, value in values.items() if name not in dropped} | {"sd_subjects": row.sd_subjects}
 
 
-def compared(evaluations: Sequence[Evaluation]) -> tuple[list[Pair], list[str]]:
-    """A sign-flip test for every two runs with common subjects, corrected for the number of pairs; and sentences on the
-    runs of other data or splits, whose subjects cannot be paired."""
-    raw, unlike = [], []
-    for one, other in combinations(evaluations, 2):
-        if why := one.other_than(other):
-            unlike.append(f"{one.run} and {other.run}: {why}.")
-            continue
-        both = sorted(one.subjects.keys() & other.subjects.keys())
-        if len(both) > 1:
-            differences = np.array([one.subjects[name] - other.subjects[name] for name in both])
-            raw.append((one.run, other.run, len(both), float(differences.mean()), two_sided(differences)))
-    corrected = intervals.holm(np.array([row[4] for row in raw]))
-    return [Pair(*row, float(p)) for row, p in zip(raw, corrected, strict=True)], unlike
-
-
-def two_sided(differences: np.ndarray) -> float:
-    """Two-sided p of the sign-flip test that the mean over subjects is 0."""
-    return min(1.0, 2 * min(intervals.sign_flip(differences), intervals.sign_flip(-differences)))
-
-
-def render(evaluations: Sequence[Evaluation], pairs: Sequence[Pair], unlike: Sequence[str]) -> str:
-    values, figure = np.array([each.value for each in evaluations]), evaluations[0].figure
-    low, high = intervals.of_mean(values)
-    spread = "" if np.isnan(low) else f", {say(float(low))} to {say(float(high))} in 95 of 100 such sets of runs"
+def render(
+    table: Sequence[Row],
+    by_pair: Sequence[Pair],
+    unlike: Sequence[str],
+    ranked: Ranking | None = None,
+    of_studies: Sequence[OverStudies] = (),
+) -> str:
+    own = [row for row in table if not row.is_linear]
+    n_evaluations, n_studies = sum(len(row.runs) for row in own), len({row.study for row in own})
+    apart = sum(pair.p_holm < 0.05 for pair in by_pair)
     summary = (
-        f"{many(len(evaluations), 'evaluation')}: {figure} is {say(values.mean())} in the mean{spread}. "
-        f"The best is {evaluations[0].run} with {say(evaluations[0].value)}."
+        f"{many(n_evaluations, 'evaluation')} of {many(len({row.model for row in own}), 'decoder')}"
+        f"{f' on {n_studies} studies' if n_studies > 1 else ''}. {apart} of {many(len(by_pair), 'pair')} "
+        f"{'differs' if apart == 1 else 'differ'} over subjects (p < 0.05 after Holm's correction)."
     )
-    names = sorted(set().union(*(each.subjects for each in evaluations)))
+    several = n_studies > 1
+    names = sorted(set().union(*(row.subjects for row in table)))
+    labels = [f"{row.model} · {row.study}" if several else row.model for row in table]
     return page(
         "evaluation/compare",
         summary=summary,
-        dots=DotPlot([Dots(e.settings or e.run, e.value, e.chance, e.chance) for e in evaluations], summary),
-        figure=figure,
-        runs=[(e.run, e.settings, say(e.value), say(e.chance), f"{e.p:.3f}", e.verdict) for e in evaluations],
-        names=[each.run for each in evaluations],
+        dots=DotPlot(
+            [Dots(label, row.value, None, row.chance) for label, row in zip(labels, table, strict=True)], summary
+        ),
+        rows=[_row(row, several) for row in table],
+        several=several,
+        names=labels,
         subjects=[
-            (name, *(say(e.subjects[name]) if name in e.subjects else "–" for e in evaluations)) for name in names
+            (name, *(say(row.subjects[name]) if name in row.subjects else "–" for row in table)) for name in names
         ],
-        pairs=[(p.one, p.other, p.n_subjects, say(p.difference), f"{p.p:.3f}", f"{p.p_holm:.3f}") for p in pairs],
+        pairs=[_pair(pair, several) for pair in by_pair],
+        ranked=ranked,
+        ranks=_ranks(ranked) if ranked else None,
+        of_studies=[
+            (o.one, o.other, o.n_studies, o.n_subjects, say(o.smd), _p(o.p), _p(o.p_holm), _p(o.p_wilcoxon_holm))
+            for o in of_studies
+        ],
         unlike=list(unlike[:MOST_SAID]),
         n_more=max(0, len(unlike) - MOST_SAID),
     )
+
+
+def _row(row: Row, several: bool) -> list[str]:
+    return [
+        row.model,
+        *([row.study] if several else []),
+        row.figure,
+        say(row.value),
+        "–" if row.sd_subjects is None else say(row.sd_subjects),
+        "–" if row.sd_seeds is None else say(row.sd_seeds),
+        say(row.chance),
+        "–" if row.p is None else _p(row.p),
+        row.verdict,
+        str(row.n_folds),
+        row.run,
+    ]
+
+
+def _pair(pair: Pair, several: bool) -> list[str]:
+    units = [str(pair.n_units), _p(pair.p_units), _p(pair.p_units_holm)] if pair.n_units else ["–", "–", "–"]
+    over = [str(pair.n_subjects), say(pair.difference), _p(pair.p), _p(pair.p_holm), *units]
+    return [pair.one, pair.other, *([pair.study] if several else []), *over]
+
+
+def _ranks(ranked: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Decoders by mean rank, with their figure in each study."""
+    head = ["Decoder", "mean rank", "mean", *(ranked.sets if ranked.are_studies else []), "not told apart from"]
+    rows = []
+    for number, model in enumerate(ranked.models):
+        alike = [ranked.models[other] for other in ranked.alike(number)]
+        values = [row[number] for row in ranked.values]
+        each = [say(value) for value in values] if ranked.are_studies else []
+        mean = say(float(np.mean(values))) if ranked.is_one_figure else "–"
+        rows.append([model, say(ranked.mean_ranks[number]), mean, *each, ", ".join(alike) or "–"])
+    return head, rows
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}"

@@ -1,7 +1,7 @@
 """The configs of evaluation. Light to import."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eegdecode.data.config import Split
 from hpc.rank.context import Input
@@ -31,9 +31,20 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Evaluate:
-    model: tuple[Input, ...]  # a train run or a soup; or several, which decode together
+    model: tuple[Input, ...]
+    """A train run or a soup; or several: of one split they decode together, of several folds they are a
+    cross-validation, which is one result."""
     weigh: Literal["mean", "confidence", "entropy"] = "mean"  # of several models: alike, or more weight for a surer one
     scoring: Scoring = field(default_factory=Scoring)  # how decoded trials are scored
+    seeds: Literal["", "together", "apart"] = ""
+    """Models that differ in their seed alone: together, as an ensemble; or apart, with the mean of their figures and
+    the spread over seeds. By default together if of one split, apart in a cross-validation."""
+    choice: Literal["nested", "fixed"] = "nested"
+    """Of several settings, each fold takes those with the lowest validation loss; a part of the settings of a sweep is
+    refused. Fixed: they were fixed before any test set was looked at."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice")
+    READS: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("train", "soup")}
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Audit:
 class Compare:
     runs: tuple[Input, ...] = ()  # evaluate runs
     named: str = ""  # also all evaluations that were started with that --name, as those of a sweep
+
+    READS: ClassVar[dict[str, tuple[str, ...]]] = {"runs": ("evaluate",)}
 
     def __post_init__(self) -> None:
         if not self.runs and not self.named:

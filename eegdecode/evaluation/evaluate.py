@@ -6,6 +6,7 @@ Ranks share the decoding; the first rank evaluates.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from eegdecode.evaluation import results
 from eegdecode.evaluation.baselines import lagged_ridge, windows
 from eegdecode.evaluation.config import Evaluate
+from eegdecode.evaluation.cross_validation import run as cross_validation
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import export, relevance, report
@@ -29,17 +31,12 @@ MOST_NAMED = 10
 
 def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     models = [ctx.input(model) for model in cfg.model]
-    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from)
-    if outcome is None:
+    if folds := cross_validation.chosen(models, cfg):
+        return cross_validation.run(cfg, ctx, folds, partial(_decode, cfg, ctx))
+    decoded = _decode(cfg, ctx, models)
+    if decoded is None:
         return {}
-    trained, decoded = outcome
-    refuse_no_numbers(decoded, models)
-    if decoded.kind == "sequence":
-        baselines = {"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)}
-    else:
-        baselines, failures = windows.baselines(trained, decoded, ctx)
-        decoded = replace(decoded, audit=(*decoded.audit, *failures))
-    decoded = replace(decoded, baselines=baselines)
+    trained = model_file.load(models[0])
     predictions.write(ctx.out / "predictions.h5", decoded)
     with ctx.beating():  # a thousand draws of each metric's null
         result = results.evaluate(decoded, cfg.scoring)
@@ -51,6 +48,24 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result)
     return result.summary() | {"report": "report.html"}
+
+
+def _decode(
+    cfg: Evaluate, ctx: Context, models: Sequence[Path], part: str = "", known: cross_validation.Baselines | None = None
+) -> Decoded | None:
+    """The test windows, decoded by the models together and by the baselines, unless these are known; None on ranks but
+    the first."""
+    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part)
+    if outcome is None:
+        return None
+    trained, decoded = outcome
+    refuse_no_numbers(decoded, models)
+    if known is not None:
+        return replace(decoded, baselines=known)
+    if decoded.kind == "sequence":
+        return replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)})
+    baselines, failures = windows.baselines(trained, decoded, ctx)
+    return replace(decoded, baselines=baselines, audit=(*decoded.audit, *failures))
 
 
 def tested(trained: Trained) -> dict[str, object]:

@@ -115,10 +115,13 @@ def headline(decoded: Decoded) -> str:
     return "r"
 
 
-def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
-    """All metrics that these windows have, of the network and of the baselines."""
+def evaluate(
+    decoded: Decoded, cfg: Scoring, main: str | None = None, table: Mapping[str, Metric] | None = None
+) -> Result:
+    """All metrics that these windows have, of the network and of the baselines. `main` and `table`: the metric that
+    decides, and all by their names, if they are not the usual ones, as those of a cross-validation."""
     decoded = replace(decoded)  # what metrics keep for one another is kept with this copy, and goes with it
-    main, table = headline(decoded), metrics(decoded.kind)
+    main, table = main or headline(decoded), table or metrics(decoded.kind)
     deciding = table[main].headline
     assert deciding is not None, f"{main} cannot decide the verdict"
     scores = {name: score for name, metric in table.items() if (score := _score(metric, decoded, cfg)) is not None}

@@ -419,7 +419,8 @@ def _science(
             refs[field] = _science(ref, values, sections, done, (*above, section), again, named).name
             continue
         several = isinstance(operator.attrgetter(field.partition("[")[0])(cfg), tuple)
-        names = _names(f"{section}.{field}", ref, named(ref), several)
+        reads = getattr(schema, "READS", {}).get(field, ())
+        names = _names(f"{section}.{field}", ref, named(ref), several, reads)
         refs |= {f"{field}[{number}]": name for number, name in enumerate(names)}
     cfg = config.with_digests(config.with_inputs(cfg, refs), section)
     first = Science(
@@ -449,9 +450,16 @@ def _secrets(section: str, cfg: Any) -> dict[str, str]:
     return {path: secret.name for path, secret in secrets.items()}
 
 
-def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool) -> list[str]:
+def _names(at: str, ref: str, runs: Sequence[RunDir], several: bool, reads: Sequence[str] = ()) -> list[str]:
     """Return the own names of the runs that an input means, or the input itself if there are none. If `several` are
-    allowed, all runs of a sweep, which share a --name and a stage, are meant."""
+    allowed, all runs of a sweep, which share a --name and a stage, are meant; of a sweep of a pipeline, those of the
+    stages that the input `reads`, except for what others of these read themselves."""
+    if several and len(runs) > 1 and all(label_of(run) == ref for run in runs):
+        plans = {run: records.plan(run) for run in runs}
+        of_stage = [run for run in runs if plans[run].get("stage") in reads]
+        read = {name for run in of_stage for name in plans[run].get("inputs", {}).values()}
+        if of_stage:
+            return sorted(run.name for run in of_stage if run.name not in read)
     names = sorted(run.name for run in runs)
     if len(names) < 2:
         return names or [ref]

@@ -22,8 +22,12 @@ from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.evaluation import audit, compare, live, results
 from eegdecode.evaluation import metrics as package
-from eegdecode.evaluation.compare import Evaluation
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.comparison import pairs, ranking
+from eegdecode.evaluation.comparison.rows import Row
+from eegdecode.evaluation.config import Evaluate, Scoring
+from eegdecode.evaluation.cross_validation import folds
+from eegdecode.evaluation.cross_validation import report as folds_report
+from eegdecode.evaluation.cross_validation.choice import Chosen
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric
 from eegdecode.evaluation.report import export, report
@@ -35,10 +39,12 @@ from eegdecode.training.model_file import Trained
 from eegdecode.training.search import lr_finder
 from eegdecode.weights import summary
 from hpc import media
+from hpc.rank.context import Input
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, write_json
 from tests.conftest import ROOT
 from tests.eegdecode.reported import chain, heard
+from tests.eegdecode.test_cross_validation import by_subject
 from tests.eegdecode.test_results import decoded as answered
 
 NASTY = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff"
@@ -132,11 +138,34 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     result = replace(result, channels={"network": {name: 1.0, "u1": -1.0}})
     written["unplaced"] = report.render(run, unplaced, decoded, result)
     subjects = {f"{name} {number}": 0.4 + number / 10 for number in range(4)}
-    runs = [
-        Evaluation(f"{name} {number}", name, name, 0.4, 0.0, 0.01, name, subjects, {"study": [name], "split": split})
-        for number, split in enumerate(({name: name}, {name: name}, {name: 1}))
+    rows = [
+        Row(
+            (f"{name} {number}",),
+            name,
+            name,
+            0.4,
+            0.0,
+            0.01,
+            name,
+            subjects,
+            {"study": [name], "split": split},
+            name + at,
+        )
+        for number, (at, split) in enumerate(
+            [("a", {name: name}), ("b", {name: name}), ("c", {name: 1}), ("d", {name: name})]
+        )
     ]
-    written["compare"] = compare.render(runs, *compare.compared(runs))
+    written["compare"] = compare.render(rows, *pairs.compared(rows))
+    alike = [row for row in rows if row.model != name + "c"]
+    studies = [replace(row, study=f"{name} {study}") for row in alike for study in range(2)]
+    written["compare_studies"] = compare.render(
+        studies, *pairs.compared(studies), ranking.ranked(studies), pairs.over_studies(studies)
+    )
+    decoded, _ = result_of("classes", name)
+    parts = [replace(fold, name=f"{name} {number}") for number, fold in enumerate(by_subject(decoded, name))]
+    several = [Chosen(part.name, name, (trained,), name, 2) for part in parts]
+    whole = folds.evaluate(parts, Scoring(n_null=100))
+    written["cross_validation"] = folds_report.render(run, Evaluate((Input(name),)), several, parts, whole, f"{name}.")
     written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
     written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
@@ -177,7 +206,7 @@ def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], decla
         written[name] = pages(name, *here)
     templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
     frames = {"page", "parts", "plots", "sections", "drawings"}
-    assert templates - frames == {"report", "compare", "audit", "survey", "live", "lr_finder"}, (
+    assert templates - frames == {"report", "cross_validation", "compare", "audit", "survey", "live", "lr_finder"}, (
         "a new page? Test it here"
     )
     for which, page in written[NASTY].items():

@@ -9,7 +9,8 @@ import pytest
 
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation import compare, results
-from eegdecode.evaluation.compare import Evaluation
+from eegdecode.evaluation.comparison import pairs
+from eegdecode.evaluation.comparison.rows import Row
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import report
@@ -59,13 +60,11 @@ def test_a_page_is_whole_and_legible_and_plays(
 def test_a_comparison_of_runs_with_long_names_fits_a_phone(tmp_path: Path) -> None:
     subjects = {f"sub-NDARAC{number:06d}": 0.4 for number in range(3)}
     of = {"study": ["preprocess-a"], "split": {"by": "run"}}
-    runs = [
-        Evaluation(
-            f"evaluate-{name}", f"train.model.hidden=250,train.seed={name}", "r", 0.4, 0.0, 0.01, "x", subjects, of
-        )
+    rows = [
+        Row((f"evaluate-{name}",), "", "r", 0.4, 0.0, 0.01, "x", subjects, of, f"model.hidden=250 optim.lr={name}")
         for name in "ab"
     ]
-    (tmp_path / "page.html").write_text(compare.render(runs, *compare.compared(runs)))
+    (tmp_path / "page.html").write_text(compare.render(rows, *pairs.compared(rows)))
     seen = browser.look(tmp_path / "page.html", 360, True, tmp_path / "profile")
     assert seen.errors == seen.requests == []
     assert seen.scrolls_to <= 360 and seen.contrasts[0][0] >= 4.5

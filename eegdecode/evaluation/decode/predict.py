@@ -41,10 +41,11 @@ def decode(
     ctx: Context,
     weigh: ensemble.Weigh = "mean",
     retrieval_from: int = Scoring.retrieval_from,
+    part: str = "",
 ) -> tuple[Trained, Decoded] | None:
     """The first of the models, and the test windows decoded by all of them together; None on ranks but the first.
 
-    Several models must be of one task on one split.
+    Several models must be of one task on one split. `part` names what is decoded, if a stage decodes more than once.
     """
     several = [model_file.load(model) for model in models]
     trained = several[0]
@@ -68,7 +69,8 @@ def decode(
             predicted = functional.log_softmax(predicted, dim=-1)
         outputs += list(ensemble.together(predicted.cpu().numpy(), weigh, kind == "classes"))
     ctx.progress("decode", len(mine), len(mine))
-    merged = _all_ranks(outputs, len(validator.batches), [len(b.start) for b in validator.batches], ctx)
+    sizes = [len(batch.start) for batch in validator.batches]
+    merged = _all_ranks(outputs, sizes, ctx, part)
     if merged is None:
         return None
     windows = _trials(validator, merged, data, trained, kind)
@@ -204,22 +206,22 @@ def stitched(windows: Sequence[DecodedTrial], sfreq: float) -> list[DecodedTrial
 
 
 def _all_ranks(
-    mine: Sequence[np.ndarray], n_batches: int, sizes: Sequence[int], ctx: Context
+    mine: Sequence[np.ndarray], sizes: Sequence[int], ctx: Context, part: str = ""
 ) -> list[np.ndarray] | None:
     """The outputs of all ranks, in the order of the windows; None on ranks but the first. Through files: there is no
     process group."""
     if ctx.world.size == 1:
         return list(mine)
     folder = ctx.run.attempt(ctx.attempt).path
-    path = folder / f"decoded-{ctx.world.rank:04d}.npz"
+    path = folder / f"decoded{part}-{ctx.world.rank:04d}.npz"
     atomic_write(path, lambda file: np.savez(file, *mine))
     ctx.gather("decoded")
     if not ctx.world.is_first:
         return None
     of_rank = []
     for rank in range(ctx.world.size):
-        of_rank.append(iter(_part(folder / f"decoded-{rank:04d}.npz")))
-    return [next(of_rank[number % ctx.world.size]) for number in range(n_batches) for _ in range(sizes[number])]
+        of_rank.append(iter(_part(folder / f"decoded{part}-{rank:04d}.npz")))
+    return [next(of_rank[number % ctx.world.size]) for number, size in enumerate(sizes) for _ in range(size)]
 
 
 def _part(path: Path) -> list[np.ndarray]:

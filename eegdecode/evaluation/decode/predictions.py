@@ -44,6 +44,7 @@ class DecodedTrial:
     start_s: float = 0.0
     session: str = ""
     block: str = ""
+    fold: str = ""  # of a cross-validation; in no file
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,16 @@ def of_mean(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nda
     return mean - reach, mean + reach
 
 
-def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0) -> float:
+def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0, widen: float = 1.0) -> float:
     """One-sided p of a sign-flip permutation test that the mean over subjects is above 0, [subject].
 
     Differences are values minus chance, or one decoder's minus another's. All sign flips are tried if there are no more
-    than `n_draws`; p is never below 1 / 2^subjects.
+    than `n_draws`; p is never below 1 / 2^subjects. `widen`: the null is so much wider, as for folds, which are not
+    independent.
     """
     differences = np.asarray(differences, np.float64)
     n = len(differences)
-    total = differences.sum()
+    total = differences.sum() / widen
     reached = total - 1e-12 * np.abs(differences).sum()  # equal but for rounding
     if 2**n <= n_draws:
         signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
@@ -43,6 +44,11 @@ def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0) -> 
         signs = 1 - 2 * rng.integers(0, 2, (min(step, n_draws - begin), n), dtype=np.int8)
         null.append(signs @ differences)
     return float(p_value(reached, np.concatenate(null)))
+
+
+def two_sided(differences: np.ndarray, widen: float = 1.0) -> float:
+    """Two-sided p of the sign-flip test that the mean is 0, against a null that is so much wider."""
+    return min(1.0, 2 * min(sign_flip(sign * differences, widen=widen) for sign in (1, -1)))
 
 
 def wilcoxon(differences: np.ndarray) -> float:

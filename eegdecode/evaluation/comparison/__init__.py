@@ -1,0 +1,1 @@
+"""Several decoders beside one another: their rows, paired tests, ranks over studies."""
