@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from eegdecode.evaluation import results
+from eegdecode.evaluation import confounds, control, results
 from eegdecode.evaluation.baselines import lagged_ridge, windows
-from eegdecode.evaluation.config import Evaluate
+from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.report import export, relevance, report
+from eegdecode.evaluation.report import export, relevance, report, sections, tables
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from hpc.media import many
@@ -30,19 +30,18 @@ MOST_NAMED = 10
 def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     models = [ctx.input(model) for model in cfg.model]
     outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from)
-    if outcome is None:
+    held_out = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, "val")
+    null = control.shuffled(models[0], cfg.scoring, ctx) if cfg.control == "shuffled" else None
+    if outcome is None or held_out is None:
         return {}
-    trained, decoded = outcome
+    (trained, decoded), (_, val) = outcome, held_out
     refuse_no_numbers(decoded, models)
-    if decoded.kind == "sequence":
-        baselines = {"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)}
-    else:
-        baselines, failures = windows.baselines(trained, decoded, ctx)
-        decoded = replace(decoded, audit=(*decoded.audit, *failures))
-    decoded = replace(decoded, baselines=baselines)
+    decoded = with_baselines(trained, decoded, val, cfg.scoring, ctx)
+    data, parts = predict.open_data(trained, ctx)
+    decoded = replace(decoded, confounds=confounds.of(trained, decoded, data, parts, sections.audited(trained).every))
     predictions.write(ctx.out / "predictions.h5", decoded)
     with ctx.beating():  # a thousand draws of each metric's null
-        result = results.evaluate(decoded, cfg.scoring)
+        result = replace(results.evaluate(decoded, cfg.scoring), control=null)
     if result.is_above_chance:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
@@ -50,7 +49,20 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     contents = result.plain() | {"of": tested(trained), "meaning": ctx.meaning}
     products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result)
+    tables.write(ctx.out, result, decoded)
     return result.summary() | {"report": "report.html"}
+
+
+def with_baselines(trained: Trained, decoded: Decoded, val: Decoded, cfg: Scoring, ctx: Context) -> Decoded:
+    """With the outputs of the baselines, and the headline metric of each decoder on the validation set."""
+    if decoded.kind == "sequence":
+        test, of_val = lagged_ridge.ridges(trained, [decoded, val], cfg, ctx)
+        outputs = windows.Outputs({"ridge": test}, {"ridge": of_val}, [])
+    else:
+        outputs = windows.baselines(trained, decoded, ctx, cfg.tune)
+    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), cfg)
+    audit = (*decoded.audit, *outputs.failures, *([why_none] if why_none else []))
+    return replace(decoded, audit=audit, baselines=outputs.test, validation=validation)
 
 
 def tested(trained: Trained) -> dict[str, object]:

@@ -19,6 +19,7 @@ from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Segment, Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.data.store.shuffled import shuffled
 from eegdecode.models.parts import trainable
 from eegdecode.objectives import scored_as, takes_soft_labels
 from eegdecode.signals import SignalSpec, Trial
@@ -47,6 +48,14 @@ def prepare(data: Store, target: str, split: Split, windows: Windows, seed: int,
     if classes and spec.class_values:
         _refuse_unseen(sets, data, target, spec)
     return TrainingData(data, spec, sets, Draw(windows, sets.train, data.recordings, seed))
+
+
+def controlled(cfg: Train, data: Store) -> Store:
+    """Return the data, with targets that changed places if the training is a control."""
+    if cfg.control == "none":
+        return data
+    log.warning("control=%s: the targets of trials have changed places, so that nothing can be decoded", cfg.control)
+    return shuffled(data, cfg.target, cfg.seed)
 
 
 def has_classes(cfg: Train) -> bool:
