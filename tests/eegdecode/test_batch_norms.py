@@ -113,9 +113,7 @@ def test_the_best_step_is_chosen_by_any_figure(cfg: Train, tmp_path: Path) -> No
     checks = [line for line in records.metrics(RunDir(tmp_path / "run")) if "val_loss" in line]
     best = max(checks, key=lambda line: (line["val_balanced_accuracy"], -line["val_loss"]))
     assert model_file.load(RunDir(tmp_path / "run").out).step == best["step"]
-    with pytest.raises(
-        ValueError, match="choose_by must be .* loss, accuracy, balanced_accuracy, auroc.* got 'acuracy'"
-    ):
+    with pytest.raises(ValueError, match="are loss, accuracy, balanced_accuracy, auroc, .* but got 'acuracy'"):
         replace(cfg, optim=replace(cfg.optim, choose_by="acuracy"))
 
 

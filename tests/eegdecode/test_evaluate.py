@@ -261,12 +261,12 @@ def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(
     result = people()
     page, text = page_of(result), export.markdown(result)
     assert "Above chance." in page and "One by one" not in page
-    assert "p (Holm)" not in page and page.count(">95th percentile of the null</th>") == 1, "of the metrics alone"
+    assert "p (Holm)" not in page and page.count(">95th percentile of the null</th>") == 2, "of metrics, of decoders"
     assert (
         "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
     )
     each = page_of(replace(result, of_subjects=""))
-    assert "One by one, " in each and "p (Holm)" in each and each.count(">95th percentile of the null</th>") == 2
+    assert "One by one, " in each and "p (Holm)" in each and each.count(">95th percentile of the null</th>") == 3
 
 
 def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 from scipy import signal as dsp

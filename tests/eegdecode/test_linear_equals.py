@@ -1,4 +1,4 @@
-"""Linear decoders are equals of the network: each has its p, interval and difference, and the page has three answers."""
+"""Linear decoders are equals: each has its p, interval and difference to the network; the page has three answers."""
 
 import csv
 from dataclasses import replace
@@ -23,7 +23,7 @@ NAMES = ("left", "right", "rest")
 
 
 def answers(network: float, validation: bool = True, n_subjects: int = 8, **linear: float) -> Decoded:
-    """Three classes, which each decoder tells apart as clearly as that; those that do so best are best in validation."""
+    """Three classes, which each decoder tells apart as clearly as that, in the test set and in the validation set."""
     rng, trials = np.random.default_rng(0), []
     kinds = [rng.permutation(np.arange(30) % 3) for _ in range(n_subjects)]
     truth = np.concatenate(kinds)
