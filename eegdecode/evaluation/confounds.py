@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from eegdecode.data.split.splits import Segment, Splits
+from eegdecode.data.split.splits import Splits
 from eegdecode.data.store.dataset import Store, Stored
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.statistics.confusion import truth
-from eegdecode.signals import Trial
 from eegdecode.training.model_file import Trained
 
 CONFOUNDED = 1e-4
@@ -39,19 +38,18 @@ def of_labels(data: Store, target: str) -> Iterator[Confound]:
     classes = np.concatenate([stored.values(target)[:, 0] for stored in data.recordings])
     if len(np.unique(classes)) < 2 or len(np.unique(classes)) > len(classes) / 2:
         return
-    segments = [Segment(index, trial) for index, each in enumerate(data.recordings) for trial in each.trials]
     for what in WHATS:
-        p, accuracy = uneven(classes, [_name(what, data.recordings[each.recording], each.trial) for each in segments])
+        p, accuracy = uneven(classes, [name for stored in data.recordings for name in _names(what, stored)])
         if p < CONFOUNDED:
             yield Confound(what, p, accuracy)
 
 
-def _name(what: str, stored: Stored, trial: Trial) -> str:
-    if what == "recording":
-        return stored.name
-    if what == "subject":
-        return stored.subject
-    return "later" if trial.start > np.median([each.start for each in stored.trials]) else "earlier"
+def _names(what: str, stored: Stored) -> list[str]:
+    """[trial]"""
+    if what != HALF:
+        return [stored.name if what == "recording" else stored.subject] * len(stored.trials)
+    starts = np.array([trial.start for trial in stored.trials])
+    return np.where(starts > np.median(starts), "later", "earlier").tolist() if len(starts) else []
 
 
 def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
@@ -106,22 +104,18 @@ def of(
 def _alone(what: str, target: str, decoded: Decoded, data: Store, parts: Splits) -> float:
     """The balanced accuracy on the test set of the commonest class of each name in the training set, in which classes
     count alike. A name that is not there tells nothing."""
-    values: dict[str, list[float]] = {}
-    every: list[float] = []
-    for segment in parts.train:
-        stored = data.recordings[segment.recording]
-        value = float(stored.values(target)[stored.trials.index(segment.trial), 0])
-        values.setdefault(_name(what, stored, segment.trial), []).append(value)
-        every.append(value)
-    kinds, counts = np.unique(every, return_counts=True)
-    commonest = {
-        name: kinds[np.argmax([own.count(kind) / n for kind, n in zip(kinds, counts, strict=True)])]
-        for name, own in values.items()
-    }
-    stored_of = {stored.name: stored for stored in data.recordings}
-    names = [_name(what, s, s.trials[each.trial]) for each in decoded.trials for s in [stored_of[each.recording]]]
-    order = np.unique(np.concatenate([stored.values(target)[:, 0] for stored in data.recordings]))
-    answers = np.array([np.searchsorted(order, commonest[name]) if name in commonest else -1 for name in names])
+    kinds = np.unique(np.concatenate([stored.values(target)[:, 0] for stored in data.recordings]))
+    names = {stored.name: _names(what, stored) for stored in data.recordings}
+    counts: dict[str, np.ndarray] = {}
+    for recording in sorted({segment.recording for segment in parts.train}):
+        stored = data.recordings[recording]
+        place = {trial: row for row, trial in enumerate(stored.trials)}
+        own = np.searchsorted(kinds, stored.values(target)[:, 0])
+        for row in (place[segment.trial] for segment in parts.train if segment.recording == recording):
+            counts.setdefault(names[stored.name][row], np.zeros(len(kinds)))[own[row]] += 1
+    of_class = np.maximum(sum(counts.values(), np.zeros(len(kinds))), 1)
+    commonest = {name: int((own / of_class).argmax()) for name, own in counts.items()}
     true = truth(decoded)
-    guessed = np.where(answers < 0, 1 / len(order), answers == true)
+    answers = np.array([commonest.get(names[each.recording][each.trial], -1) for each in decoded.trials])
+    guessed = np.where(answers < 0, 1 / len(kinds), answers == true)
     return float(np.mean([guessed[true == each].mean() for each in np.unique(true)]))
