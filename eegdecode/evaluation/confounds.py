@@ -89,12 +89,12 @@ def of(
             if reach > 1 / len(decoded.classes):
                 sentence = f"the {each.what} alone predicts the class with a balanced accuracy of {reach:.2f}"
                 reached[sentence] = reach
-    known = {data.recordings[each.recording].name for each in (*parts.train, *parts.val)}
-    tested = {trial.recording for trial in decoded.trials}
+    in_training = {data.recordings[each.recording].name for each in (*parts.train, *parts.val)}
+    in_test = {trial.recording for trial in decoded.trials}
     follows = [f"channel {channel} follows {trained.target} " for channel in trained.spec.channels]
     for finding in findings:
         names = set(finding["where"].split(" and "))
-        is_copy = finding["what"] == "copy" and names & known and names & tested
+        is_copy = finding["what"] == "copy" and names & in_training and names & in_test
         is_sound = finding["what"] == "sound" and any(words in finding["sentence"] for words in follows)
         if is_copy or is_sound:
             reached[f"{finding['where']}: {finding['sentence']}"] = 1.0

@@ -20,7 +20,7 @@ from hpc.runs.rundir import RunDir
 log = logging.getLogger(__name__)
 
 
-class Within(RunDir):
+class ControlDir(RunDir):
     """The folder of a training within the run: all else, as logs and heartbeats, is the run's own."""
 
     @property
@@ -47,13 +47,13 @@ class Within(RunDir):
 def shuffled(model: Path, cfg: Scoring, ctx: Context) -> MetricResult | None:
     """Train as that model was trained, and return the headline metric; None on ranks but the first. An attempt goes on
     where the one before was stopped."""
-    within = copy.copy(ctx)
-    within.run = Within(ctx.run.path)
-    if not (within.run.out / "model.pt").is_file():
+    inner = copy.copy(ctx)
+    inner.run = ControlDir(ctx.run.path)
+    if not (inner.run.out / "model.pt").is_file():
         trained = model_file.load(model)
         data = tuple(Input(str(ctx.input(name))) for name in trained.data)
-        loop.fit(replace(trained.train(), control="shuffled", data=data), within)
-    outcome = predict.decode([within.run.out], ctx, retrieval_from=cfg.retrieval_from, of="control")
+        loop.fit(replace(trained.train(), control="shuffled", data=data), inner)
+    outcome = predict.decode([inner.run.out], ctx, retrieval_from=cfg.retrieval_from, of="control")
     if outcome is None:
         return None
     result = results.evaluate(outcome[1], cfg)

@@ -95,7 +95,7 @@ class Result:
     """What the null permutes, the smallest p that this allows, and what no permutation can tell from the target."""
     smallest_p: float = 0.0
     confound: str = ""
-    tested: Mapping[str, BaselineResult] = field(default_factory=dict)
+    baseline_results: Mapping[str, BaselineResult] = field(default_factory=dict)
     """What `baselines` has, with p and intervals."""
     validation: Mapping[str, float] = field(default_factory=dict)
     """The headline of each decoder on the validation set."""
@@ -133,7 +133,7 @@ class Result:
     def decoders(self) -> dict[str, MetricResult]:
         """The headline of the network and of each baseline."""
         return {NETWORK: self.figures[self.headline]} | {
-            name: each.figures[self.headline] for name, each in self.tested.items()
+            name: each.figures[self.headline] for name, each in self.baseline_results.items()
         }
 
     @property
@@ -172,10 +172,10 @@ class Result:
         """The network minus the best linear decoder; if the test set has chosen that, p is corrected (Bonferroni)."""
         if not self.best_linear:
             return None
-        own = self.tested[self.best_linear].difference
+        own = self.baseline_results[self.best_linear].difference
         if self.is_chosen or own.p is None:
             return own
-        return replace(own, p=min(1.0, len(self.tested) * own.p))
+        return replace(own, p=min(1.0, len(self.baseline_results) * own.p))
 
     @property
     def difference_verdict(self) -> str:
@@ -237,14 +237,14 @@ def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
     scores = {name: score for name, metric in table.items() if (score := _score(metric, decoded, cfg)) is not None}
     several = {name: decoded.by(name) for name in decoded.baselines}
     by_baseline = {name: deciding.by_subject(other, cfg) for name, other in several.items()}
-    tested = {}
+    baseline_results = {}
     for name, other in several.items():
         of_other = {each: score for each in scores if (score := _score(table[each], other, cfg)) is not None}
-        tested[name] = BaselineResult(
+        baseline_results[name] = BaselineResult(
             _figures(table, of_other, other, cfg, main), _difference(deciding, decoded, other, cfg)
         )
     figures = _figures(table, scores, decoded, cfg, main)
-    baselines = {name: {each: f.value for each, f in own.figures.items()} for name, own in tested.items()}
+    baselines = {name: {each: f.value for each, f in own.figures.items()} for name, own in baseline_results.items()}
     permuted = deciding.permuted(decoded) or nulls.Permuted("", 0.0)
     are_classes = decoded.kind == "classes"
     every = {NETWORK: decoded, **several} if are_classes else {}
@@ -261,7 +261,7 @@ def evaluate(decoded: Decoded, cfg: Scoring) -> Result:
         permuted=permuted.units,
         smallest_p=permuted.smallest_p,
         confound=permuted.confound,
-        tested=tested,
+        baseline_results=baseline_results,
         validation=decoded.validation,
         of_classes={name: calibration.of_classes(other) for name, other in every.items()},
         calibrations={name: calibration.calibration(other) for name, other in every.items()},

@@ -66,7 +66,7 @@ class Validator:
         device = next(network.parameters()).device
         sharded = any(map(fsdp.is_sharded, network.parameters()))
         network.eval()
-        noting, answers = _Noting(network), _Answers(self.n_windows, len(self.class_values))
+        recorder, answers = _Recorder(network), _Answers(self.n_windows, len(self.class_values))
         sums = dict.fromkeys(names, torch.zeros((), dtype=torch.float64, device=device))
         stopped = 0.0
         mine = ctx.world.share(range(len(self.batches)))
@@ -79,10 +79,10 @@ class Validator:
                 if stopped and not sharded:
                     break
                 ctx.beat()
-                loss, watched = objective(cast(nn.Module, noting) if self.class_values else network, batch)
+                loss, watched = objective(cast(nn.Module, recorder) if self.class_values else network, batch)
                 if turn * ctx.world.size + ctx.world.rank < len(self.batches):
                     if self.class_values:
-                        answers.add(int(self._first[mine[turn]]), self._outputs(noting, batch), self._truth(batch))
+                        answers.add(int(self._first[mine[turn]]), self._outputs(recorder, batch), self._truth(batch))
                     for name, value in {"loss": loss, **watched}.items():
                         sums[name] = sums[name] + value.detach().double() * len(batch.signal)
         own = [*torch.stack(list(sums.values())).tolist(), stopped]
@@ -92,12 +92,11 @@ class Validator:
         means = {name: total / self.n_windows for name, total in zip(sums, totals, strict=True)}
         return means | (answers.figures() if self.class_values else {})
 
-    def _outputs(self, noting: "_Noting", batch: Batch) -> torch.Tensor:
+    def _outputs(self, recorder: "_Recorder", batch: Batch) -> torch.Tensor:
         """Return the scores of the classes [window, class]; an objective with a `decode` of its own decodes."""
-        if hasattr(code_of(self.cfg.objective), "decode"):
-            return objectives.decode(self.cfg.objective, noting.network, batch, self.spec)
-        assert noting.output is not None, "the objective has called the network"
-        return noting.output
+        if recorder.output is None or hasattr(code_of(self.cfg.objective), "decode"):
+            return objectives.decode(self.cfg.objective, recorder.network, batch, self.spec)
+        return recorder.output
 
     def _truth(self, batch: Batch) -> torch.Tensor:
         """Return the class of each window, as a place among all."""
@@ -157,7 +156,7 @@ class Validator:
         return Batch(signal if mean is None else signal - mean, target, subject, key)
 
 
-class _Noting:
+class _Recorder:
     """Stands for the network, and notes its last output."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -190,17 +189,20 @@ class _Answers:
     def figures(self) -> dict[str, float]:
         """Return the figures of all ranks: a collective call. Those that there are none of are left out."""
         counts = torch.zeros(self.n_classes, self.n_classes, dtype=torch.float64)
-        kept = torch.zeros(self.n_windows, self.n_classes + 1, dtype=torch.float64)
+        scored = torch.zeros(self.n_windows, self.n_classes + 1, dtype=torch.float64)
         for places, scores, truth in self.own:
             own = torch.cat([scores, truth[:, None]], dim=1).double().cpu()
             places_of = own[:, -1].long() * self.n_classes + own[:, :-1].argmax(dim=1)
             counts += places_of.bincount(minlength=counts.numel()).reshape(counts.shape)
             rows = np.flatnonzero(places % self.every == 0)
-            kept[places[rows] // self.every] = own[rows]
-        counts, kept = ddp.total(counts), ddp.total(kept)
+            scored[places[rows] // self.every] = own[rows]
+        counts, scored = ddp.total(counts), ddp.total(scored)
         occur = counts.sum(dim=1)
         recall = (counts.diag() / occur.clamp_min(1)).sum() / (occur > 0).sum()
-        figures = {"balanced_accuracy": float(recall), "auroc": mean_auroc(kept[:, -1].numpy(), kept[:, :-1].numpy())}
+        figures = {
+            "balanced_accuracy": float(recall),
+            "auroc": mean_auroc(scored[:, -1].numpy(), scored[:, :-1].numpy()),
+        }
         figures["most_predicted"] = float(counts.sum(dim=0).max() / counts.sum())
         return {name: value for name, value in figures.items() if np.isfinite(value)}
 

@@ -28,7 +28,7 @@ CASES = [
     ("good", lines(FALLING, LEVEL, **GOOD), ""),
     ("good numbers", lines(FALLING, LEVEL), ""),
     ("one class", lines(FALLING, LEVEL, **ONE_CLASS), "One class is predicted for 100% of the validation windows"),
-    ("short", lines(1 - STEPS / 300, 1 - STEPS / 320, **GOOD), "still falling at the last step, from 0.53 to 0.375"),
+    ("short", lines(1 - STEPS / 300, 1 - STEPS / 320, **GOOD), "still falling at the last step, from 0.531 to 0.375"),
     ("overfitted", lines(FALLING, 0.5 + ((STEPS - 60) / 200) ** 2, **GOOD), "Overfitted from step 60 of 200 on"),
     ("shuffled", lines(FALLING, 0.69 + STEPS / 400, **SHUFFLED), "as if labels were shuffled"),
     ("shuffled numbers", lines(FALLING, 1 + 0.001 * np.sin(STEPS)), "as if labels were shuffled"),

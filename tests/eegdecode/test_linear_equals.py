@@ -57,16 +57,20 @@ def test_data_that_only_a_linear_decoder_decodes_are_decoded() -> None:
 def test_every_baseline_has_its_p_interval_and_difference() -> None:
     result = results.evaluate(answers(3.0, riemann=3.0, csp=0.0), SCORING)
     for name, p_is_small in (("riemann", True), ("csp", False)):
-        own = result.tested[name]
+        own = result.baseline_results[name]
         main = own.figures["balanced_accuracy"]
         assert main.p is not None and (main.p < 0.05) == p_is_small and main.bound is not None
         assert main.low is not None and main.high is not None and main.low < main.value < main.high
         assert {each for each, figure in own.figures.items() if figure.p is not None} >= {"kappa", "weighted_f1"}
         assert own.difference.units == "8 subjects" and own.difference.low is not None
-    assert (result.tested["csp"].difference.p or 1) < 0.05 and result.tested["csp"].difference.value > 0.3
-    assert (result.tested["riemann"].difference.p or 0) > 0.05 and result.difference_verdict == "no difference shown"
+    assert (result.baseline_results["csp"].difference.p or 1) < 0.05 and result.baseline_results[
+        "csp"
+    ].difference.value > 0.3
+    assert (
+        result.baseline_results["riemann"].difference.p or 0
+    ) > 0.05 and result.difference_verdict == "no difference shown"
     by_hand = [row.value - row.baselines["csp"] for row in result.subjects]
-    assert result.tested["csp"].difference.value == pytest.approx(np.mean(by_hand))
+    assert result.baseline_results["csp"].difference.value == pytest.approx(np.mean(by_hand))
 
 
 def test_the_best_decoder_is_chosen_without_the_test_set() -> None:
@@ -158,7 +162,7 @@ def test_everything_is_in_tables(tmp_path: Path) -> None:
     read = {path.stem: list(csv.DictReader(path.open())) for path in tmp_path.glob("*.csv")}
     assert set(read) == {"figures", "subjects", "classes", "curves", "predictions"}
     main = next(row for row in read["figures"] if (row["decoder"], row["metric"]) == ("riemann", "balanced_accuracy"))
-    own = result.tested["riemann"]
+    own = result.baseline_results["riemann"]
     assert float(main["p"]) == own.figures["balanced_accuracy"].p
     assert float(main["difference_p"]) == pytest.approx(own.difference.p, rel=1e-6)
     assert float(main["validation"]) == pytest.approx(0.6)

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from eegdecode.evaluation.baselines import bandpower, riemann, steady_state, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
-from eegdecode.evaluation.baselines.classes import PENALTIES, Held, fitted, logistic, loss
+from eegdecode.evaluation.baselines.classes import PENALTIES, HeldOut, fitted, logistic, loss
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
@@ -292,11 +292,11 @@ def test_a_penalty_is_chosen_on_the_validation_set_within_its_budget() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 200)), np.arange(40) % 2
     x[:, 0] += y  # of so many features only one tells, so a strong penalty is better
-    held = Held(rng.normal(size=(200, 200)), np.arange(200) % 2, 5)
-    held.x[:, 0] += held.y
-    chosen = fitted(logistic(), x, y, held, lambda other: other)
+    held_out = HeldOut(rng.normal(size=(200, 200)), np.arange(200) % 2, 5)
+    held_out.x[:, 0] += held_out.y
+    chosen = fitted(logistic(), x, y, held_out, lambda other: other)
     assert chosen.C < 1
-    assert fitted(logistic(), x, y, replace(held, n_settings=1), lambda other: other).C == 1.0
+    assert fitted(logistic(), x, y, replace(held_out, n_settings=1), lambda other: other).C == 1.0
     assert fitted(logistic(), x, y, None, lambda other: other).C == 1.0
-    losses = [loss(each.fit(x, y).predict_log_proba(held.x), each.classes_, held.y) for each in logistic()]
+    losses = [loss(each.fit(x, y).predict_log_proba(held_out.x), each.classes_, held_out.y) for each in logistic()]
     assert PENALTIES[int(np.argmin(losses))] == chosen.C

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation.baselines.classes import Held, fitted, logistic, of_all_classes, two_or_more
+from eegdecode.evaluation.baselines.classes import HeldOut, fitted, logistic, of_all_classes, two_or_more
 
 BANDS_HZ = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0)}
 
@@ -24,7 +24,7 @@ class BandPower:
 
     @classmethod
     def fit(
-        cls, x: np.ndarray, y: np.ndarray, sfreq: float, n_classes: int | None = None, held: Held | None = None
+        cls, x: np.ndarray, y: np.ndarray, sfreq: float, n_classes: int | None = None, held_out: HeldOut | None = None
     ) -> "BandPower":
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
         two_or_more(y)
@@ -35,7 +35,7 @@ class BandPower:
         def standard(other: np.ndarray) -> np.ndarray:
             return (log_powers(other, sfreq) - mean) / spread
 
-        regression = fitted(logistic(), (powers - mean) / spread, y, held, standard)
+        regression = fitted(logistic(), (powers - mean) / spread, y, held_out, standard)
         return cls(sfreq, mean, spread, regression, int(np.max(y)) + 1 if n_classes is None else n_classes)
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:

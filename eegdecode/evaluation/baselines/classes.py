@@ -24,7 +24,7 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """Windows [window, time, channel] that are held out of a fit, and their classes [window]; a setting is chosen on
     them out of the first so many."""
 
@@ -51,15 +51,17 @@ def fitted(
     classifiers: Sequence[Any],
     features: np.ndarray,
     y: np.ndarray,
-    held: Held | None,
+    held_out: HeldOut | None,
     features_of: Callable[[np.ndarray], np.ndarray],
 ) -> Any:
     """Fit the classifiers; return the one with the lowest loss on held-out windows, else the first."""
-    if held is None or held.n_settings < 2 or len(held.y) < FEWEST:
+    if held_out is None or held_out.n_settings < 2 or len(held_out.y) < FEWEST:
         return classifiers[0].fit(features, y)
-    tried = [each.fit(features, y) for each in classifiers[: held.n_settings]]
-    of_held = features_of(held.x)
-    return tried[int(np.argmin([loss(each.predict_log_proba(of_held), each.classes_, held.y) for each in tried]))]
+    tried = [each.fit(features, y) for each in classifiers[: held_out.n_settings]]
+    of_held_out = features_of(held_out.x)
+    return tried[
+        int(np.argmin([loss(each.predict_log_proba(of_held_out), each.classes_, held_out.y) for each in tried]))
+    ]
 
 
 def loss(log_probabilities: np.ndarray, occur: np.ndarray, y: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import signal as dsp
 
-from eegdecode.evaluation.baselines.classes import CHUNK, Held, fitted, lda, of_all_classes, spanned, two_or_more
+from eegdecode.evaluation.baselines.classes import CHUNK, HeldOut, fitted, lda, of_all_classes, spanned, two_or_more
 
 BAND_HZ = (8.0, 30.0)  # the mu and the beta rhythm
 N_COMPONENTS = 6  # MOABB's number; of more classes than that, one for each
@@ -39,7 +39,7 @@ class CSP:
         sfreq: float,
         n_classes: int | None = None,
         band_hz: tuple[float, float] | None = BAND_HZ,
-        held: Held | None = None,
+        held_out: HeldOut | None = None,
     ) -> "CSP":
         """From windows [window, time, channel] and classes [window]; band_hz None takes the signals as they are."""
         import mne
@@ -60,7 +60,7 @@ class CSP:
         with mne.use_log_level("error"), np.errstate(divide="ignore"):
             features = powers.fit_transform(space @ banded, y)
             of_others = partial(_features, powers, space, sfreq, band_hz)
-            classifier = fitted(lda(len(occur)), features, y, held, of_others)
+            classifier = fitted(lda(len(occur)), features, y, held_out, of_others)
         pipeline = make_pipeline(*powers, classifier)
         return cls(sfreq, band_hz, space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 

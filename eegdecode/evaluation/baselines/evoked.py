@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation.baselines.classes import Held, fitted, lda, logistic, of_all_classes, spanned, two_or_more
+from eegdecode.evaluation.baselines.classes import HeldOut, fitted, lda, logistic, of_all_classes, spanned, two_or_more
 from eegdecode.evaluation.baselines.riemann import MOST_SOURCES, TINY, centred
 from eegdecode.evaluation.baselines.window_ridge import downsampled
 
@@ -31,12 +31,14 @@ class Evoked:
     n_classes: int
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held: Held | None = None) -> "Evoked":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held_out: HeldOut | None = None
+    ) -> "Evoked":
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
         occur = two_or_more(y)
         space = spanned(centred(x), MOST_SOURCES)
         classifier = fitted(
-            lda(len(occur)), downsampled(x @ space.T), y, held, lambda other: downsampled(other @ space.T)
+            lda(len(occur)), downsampled(x @ space.T), y, held_out, lambda other: downsampled(other @ space.T)
         )
         return cls(space, classifier, int(occur.max()) + 1 if n_classes is None else n_classes)
 
@@ -55,7 +57,9 @@ class Xdawn:
     n_classes: int
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held: Held | None = None) -> "Xdawn":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held_out: HeldOut | None = None
+    ) -> "Xdawn":
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
         from pyriemann.estimation import XdawnCovariances
         from pyriemann.tangentspace import TangentSpace
@@ -71,7 +75,7 @@ class Xdawn:
             XdawnCovariances(n_filters, estimator="oas", xdawn_estimator="oas"), TangentSpace("riemann")
         )
         features = tangent.fit_transform(space @ signals, y)
-        classifier = fitted(logistic(), features, y, held, lambda other: tangent.transform(space @ centred(other)))
+        classifier = fitted(logistic(), features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
         pipeline = make_pipeline(*tangent, classifier)
         return cls(space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 

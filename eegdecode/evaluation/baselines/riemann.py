@@ -15,7 +15,7 @@ import numpy as np
 
 from eegdecode.evaluation.baselines.classes import (
     RANK,
-    Held,
+    HeldOut,
     fitted,
     logistic,
     of_all_classes,
@@ -36,15 +36,17 @@ class Riemann:
     n_classes: int
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held: Held | None = None) -> "Riemann":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, n_classes: int | None = None, held_out: HeldOut | None = None
+    ) -> "Riemann":
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
         from pyriemann.tangentspace import TangentSpace
         from sklearn.pipeline import make_pipeline
 
-        occur, space, covariances = _begun(x, y)
+        occur, space, covariances = _prepared(x, y)
         tangent = make_pipeline(*covariances, TangentSpace("riemann"))
         features = tangent.fit_transform(space @ centred(x), y)
-        classifier = fitted(logistic(), features, y, held, lambda other: tangent.transform(space @ centred(other)))
+        classifier = fitted(logistic(), features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
         pipeline = make_pipeline(*tangent, classifier)
         return cls(space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 
@@ -54,7 +56,7 @@ class Riemann:
         from pyriemann.classification import MDM
         from sklearn.pipeline import make_pipeline
 
-        occur, space, covariances = _begun(x, y)
+        occur, space, covariances = _prepared(x, y)
         pipeline = make_pipeline(*covariances, MDM("riemann")).fit(space @ centred(x), y)
         return cls(space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 
@@ -64,7 +66,7 @@ class Riemann:
         return of_all_classes(np.log(probabilities), self.pipeline.classes_, self.n_classes)
 
 
-def _begun(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
+def _prepared(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
     """The classes that occur, the space of the signals, and the covariances in it."""
     from pyriemann.estimation import Covariances
     from sklearn.pipeline import make_pipeline

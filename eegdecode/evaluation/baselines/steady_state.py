@@ -22,7 +22,7 @@ import numpy as np
 from scipy import linalg
 from scipy import signal as dsp
 
-from eegdecode.evaluation.baselines.classes import Held, fitted, logistic, of_all_classes, spanned, two_or_more
+from eegdecode.evaluation.baselines.classes import HeldOut, fitted, logistic, of_all_classes, spanned, two_or_more
 from eegdecode.evaluation.baselines.riemann import Riemann, centred
 
 LOWEST_HZ, HIGHEST_HZ = 5.0, 80.0
@@ -53,14 +53,16 @@ class FBCCA:
     regression: Any
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held: Held | None = None) -> "FBCCA":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held_out: HeldOut | None = None
+    ) -> "FBCCA":
         """From windows [window, time, channel] and classes [window]."""
         two_or_more(y)
 
         def features(of: np.ndarray) -> np.ndarray:
             return canonical(of, sfreq, [each for each in hz if each is not None])
 
-        return cls(sfreq, hz, fitted(logistic(), features(x), y, held, features))
+        return cls(sfreq, hz, fitted(logistic(), features(x), y, held_out, features))
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
         features = canonical(x, self.sfreq, [each for each in self.hz if each is not None])
@@ -112,7 +114,9 @@ class TRCA:
     regression: Any
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held: Held | None = None) -> "TRCA":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held_out: HeldOut | None = None
+    ) -> "TRCA":
         """From windows [window, time, channel] and classes [window]."""
         occur = two_or_more(y)
         place = np.zeros(len(y), int)  # every second window of a class is in the other half
@@ -129,7 +133,7 @@ class TRCA:
             features[place == half] = _alike(x[place == half], learned, sfreq, known)
         templates = _templates(x, y, sfreq, known)
         regression = fitted(
-            logistic(), features, y, held, lambda other: _alike(other @ space.T, templates, sfreq, known)
+            logistic(), features, y, held_out, lambda other: _alike(other @ space.T, templates, sfreq, known)
         )
         return cls(sfreq, hz, space, templates, regression)
 
@@ -176,10 +180,14 @@ class FilterBank:
     riemann: Riemann
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held: Held | None = None) -> "FilterBank":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, sfreq: float, hz: Frequencies, held_out: HeldOut | None = None
+    ) -> "FilterBank":
         """From windows [window, time, channel] and classes [window]."""
-        of_held = None if held is None else Held(stacked(held.x, sfreq, hz), held.y, held.n_settings)
-        return cls(sfreq, hz, Riemann.fit(stacked(x, sfreq, hz), y, len(hz), of_held))
+        of_held_out = (
+            None if held_out is None else HeldOut(stacked(held_out.x, sfreq, hz), held_out.y, held_out.n_settings)
+        )
+        return cls(sfreq, hz, Riemann.fit(stacked(x, sfreq, hz), y, len(hz), of_held_out))
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
         return self.riemann.log_probabilities(stacked(x, self.sfreq, self.hz))

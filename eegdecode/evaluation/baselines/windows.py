@@ -18,7 +18,7 @@ from eegdecode.data.loading import gather, windows
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
-from eegdecode.evaluation.baselines.classes import Held
+from eegdecode.evaluation.baselines.classes import HeldOut
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
@@ -194,9 +194,9 @@ class Task(NamedTuple):
         """[window]: the class, as a place among all."""
         return np.searchsorted(np.array(self.trained.spec.class_values), part.y[:, 0])
 
-    def held(self, val: _Part) -> Held:
+    def held_out(self, val: _Part) -> HeldOut:
         val = val.to_fit()
-        return Held(val.x, self.places(val), self.n_settings)
+        return HeldOut(val.x, self.places(val), self.n_settings)
 
 
 Fit = Callable[[_Part, _Part, Task], Decode]
@@ -204,18 +204,18 @@ Fit = Callable[[_Part, _Part, Task], Decode]
 
 def _csp(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    fitted = CSP.fit(train.x, task.places(train), task.sfreq, len(task.classes), held=task.held(val))
+    fitted = CSP.fit(train.x, task.places(train), task.sfreq, len(task.classes), held_out=task.held_out(val))
     return fitted.log_probabilities
 
 
 def _bandpower(train: _Part, val: _Part, task: Task) -> Decode:
-    fitted = BandPower.fit(train.x, task.places(train), task.sfreq, len(task.classes), held=task.held(val))
+    fitted = BandPower.fit(train.x, task.places(train), task.sfreq, len(task.classes), held_out=task.held_out(val))
     return fitted.log_probabilities
 
 
 def _riemann(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    return Riemann.fit(train.x, task.places(train), len(task.classes), task.held(val)).log_probabilities
+    return Riemann.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
 
 
 def _mdm(train: _Part, val: _Part, task: Task) -> Decode:
@@ -225,17 +225,17 @@ def _mdm(train: _Part, val: _Part, task: Task) -> Decode:
 
 def _evoked(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    return Evoked.fit(train.x, task.places(train), len(task.classes), task.held(val)).log_probabilities
+    return Evoked.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
 
 
 def _xdawn(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    return Xdawn.fit(train.x, task.places(train), len(task.classes), task.held(val)).log_probabilities
+    return Xdawn.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
 
 
 def _steady(kind: type[FBCCA] | type[TRCA] | type[FilterBank], train: _Part, val: _Part, task: Task) -> Decode:
     train, hz = train.to_fit(), frequencies(task.classes)
-    return kind.fit(train.x, task.places(train), task.sfreq, hz, task.held(val)).log_probabilities
+    return kind.fit(train.x, task.places(train), task.sfreq, hz, task.held_out(val)).log_probabilities
 
 
 OF_CLASSES: dict[str, Fit] = {"csp": _csp, "bandpower": _bandpower, "riemann": _riemann, "mdm": _mdm}

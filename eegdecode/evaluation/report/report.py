@@ -139,10 +139,10 @@ def _by_decoder(result: Result, title: str) -> tuple[list[str], list[list[str]]]
         if name == NETWORK:
             rows.append([*row, "–", "–", "–", "–"])
             continue
-        of = result.tested[name].difference
+        of = result.baseline_results[name].difference
         p = "–" if of.p is None else f"{of.p:.3f}"
         rows.append([*row, say(of.value), _interval(of.low, of.high), p, of.units])
-    return head, rows if result.tested else []
+    return head, rows if result.baseline_results else []
 
 
 def _or_dash(value: float | None) -> str:

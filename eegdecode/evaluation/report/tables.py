@@ -31,14 +31,14 @@ def figures(result: Result) -> Iterator[Row]:
     """Each metric of each decoder; and by how much the network is better than each baseline."""
     differs = ("difference", "difference_low", "difference_high", "difference_p", "difference_over")
     yield ["decoder", "metric", *FIGURE, "validation", *differs]
-    every = {NETWORK: result.figures} | {name: each.figures for name, each in result.tested.items()}
+    every = {NETWORK: result.figures} | {name: each.figures for name, each in result.baseline_results.items()}
     for decoder, own in every.items():
         for metric, figure in own.items():
             decides = metric == result.headline
             row: list[object] = [decoder, metric, *asdict(figure).values()]
             row.append(result.validation.get(decoder) if decides else None)
             if decides and decoder != NETWORK:
-                of = result.tested[decoder].difference
+                of = result.baseline_results[decoder].difference
                 row += [of.value, of.low, of.high, of.p, of.units]
             yield [*row, *[None] * (len(FIGURE) + 3 + len(differs) - len(row))]
 

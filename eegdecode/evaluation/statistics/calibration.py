@@ -97,5 +97,5 @@ def roc(scores: np.ndarray, is_own: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     others = ends + 1 - own
     x = np.concatenate([[0.0], others / max(1, int(others[-1]))])
     y = np.concatenate([[0.0], own / max(1, int(own[-1]))])
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).astype(int))
-    return x[kept], y[kept]
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).astype(int))
+    return x[rows], y[rows]

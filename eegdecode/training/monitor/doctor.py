@@ -34,10 +34,10 @@ def remarks(lines: Lines, n_classes: int = 0) -> list[str]:
         return []
     steps, val = (np.array([line[name] for line in validations], float) for name in ("step", "val_loss"))
     best = int(val.argmin())
-    said = [_one_class(validations[best], n_classes), _shuffled(losses, validations, val)]
-    if not said[1]:
-        said += [_short(steps, val, best), _overfitted(lines, steps, val, best)]
-    return [sentence for sentence in said if sentence]
+    sentences = [_one_class(validations[best], n_classes), _shuffled(losses, validations, val)]
+    if not sentences[1]:
+        sentences += [_short(steps, val, best), _overfitted(lines, steps, val, best)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def one_class(share: float, auroc: float, balanced_accuracy: float, n_classes: int, where: str) -> str:
