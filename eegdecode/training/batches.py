@@ -71,8 +71,11 @@ class Batches:
         at any step, without augmentation."""
         n = self.cfg.windows.batch
         n_batches = min(-(-STATISTICS_WINDOWS // n), max(1, -(-len(self.draw) // n)))
-        read = Loader(self.data, self.draw, self.cfg.target, device=self.device) if self.resident is None else None
-        loaded = read or ResidentLoader(self.resident, self.draw, rank=0, size=1)
+        loaded: Loader | ResidentLoader
+        if self.resident is None:
+            loaded = Loader(self.data, self.draw, self.cfg.target, device=self.device)
+        else:
+            loaded = ResidentLoader(self.resident, self.draw)
         for number, batch in enumerate(loaded.at(0, n_batches)):
             keys = order.key(self.cfg.seed, STATISTICS, number, np.arange(len(batch.signal))).astype(np.int64)
             yield Batch(batch.signal, batch.target, batch.subject, transfer.to_device(keys, self.device))

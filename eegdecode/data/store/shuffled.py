@@ -55,8 +55,9 @@ def _of_recordings(data: Store, values: list[np.ndarray], rng: np.random.Generat
     """Of recordings that have one value each."""
     rows: dict[str, list[int]] = {}
     for number, stored in enumerate(data.recordings):
-        rows.setdefault(stored.subject, []).append(number)
-    if any(len({values[row].tobytes() for row in own}) > 1 for own in rows.values()):
+        if stored.trials:
+            rows.setdefault(stored.subject, []).append(number)
+    if any(len({values[row][:1].tobytes() for row in own}) > 1 for own in rows.values()):
         return _exchanged(values, rows.values(), rng)
     subjects = list(rows.values())
     order = rng.permutation(len(subjects))
