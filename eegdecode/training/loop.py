@@ -240,9 +240,10 @@ class Training:
     def new_statistics(self) -> Iterator[None]:
         """Estimate the statistics of batch norms anew, the same on all ranks, for what is done within the context."""
         ddp.same_statistics(self.network)
-        eager = torch.compiler.set_stance("force_eager") if self.cfg.compute.compile else nullcontext()
 
         def forward() -> None:
+            # To compile for norms alone in training mode would take longer than all of these batches
+            eager = torch.compiler.set_stance("force_eager") if self.cfg.compute.compile else nullcontext()
             with eager, self.stepper.precision:
                 for batch in self.batches.for_statistics():
                     self.ctx.beat()
