@@ -71,7 +71,7 @@ def test_a_short_training_of_eegnet_does_not_collapse(
     assert losses[0] == losses[1], "training is the same, bit for bit"
 
 
-def test_interrupted_and_on_two_ranks_it_ends_alike(cfg: Train, tmp_path: Path) -> None:
+def test_interrupted_it_ends_alike(cfg: Train, tmp_path: Path) -> None:
     whole = trained(cfg, tmp_path / "whole")
     for stop_at in (4, 13):
         with pytest.raises(Preempted):
