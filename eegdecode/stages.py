@@ -16,7 +16,14 @@ from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
 from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
 from hpc.config.stages import (
-    Searched, checked_by, exact_unless, imports, leaves, on_gpus, searched_by, with_meaning,
+    Searched,
+    checked_by,
+    exact_unless,
+    imports,
+    leaves,
+    on_gpus,
+    searched_by,
+    with_meaning,
 )  # fmt: skip
 from hpc.rank.context import Context, Input
 
@@ -111,6 +118,8 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     {
         2: "on several ranks, sums are rounded in another order, and batch norms are validated with the same "
         "statistics on all of them",
+        3: "the statistics of batch norms are estimated anew from training windows before each validation and for each "
+        "snapshot, where they were running means, which lag behind in short trainings",
     }
 )
 @exact_unless(why_not_exact)
@@ -126,7 +135,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 @checked_by(check_training)
 @leaves(values=CONTENTS, passing=("seconds", "*_s", "unwritten", "unseen"))
 def train(cfg: Train, ctx: Context) -> Metrics:
-    """Train a decoder on the training set; keep the parameters with the lowest loss on the validation set."""
+    """Train a decoder on the training set; keep the parameters that are best on the validation set."""
     from eegdecode.training import loop
 
     return loop.fit(cfg, ctx)
@@ -179,6 +188,9 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         "large test set",
         3: "the null permutes what is exchangeable, as blocks and recordings, and that of numbers drifts as they do; "
         "what too few units cannot decide, or what is confounded, is said in the verdict",
+        4: "penalties of linear decoders are chosen on the validation set; mdm, evoked, xdawn, fbcca, trca and "
+        "filterbank are new; what a confound of the labels, or a copy or sound of an audit, may explain is said in the "
+        "verdict",
     }
 )
 @checked_by(check_models)

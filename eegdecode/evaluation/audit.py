@@ -13,13 +13,12 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from eegdecode.data.config import Split
 from eegdecode.data.split import splits
-from eegdecode.data.split.splits import Segment
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store, Stored
+from eegdecode.evaluation import confounds
 from eegdecode.evaluation.config import Audit
 from eegdecode.page import page
 from hpc.media import many
@@ -35,8 +34,6 @@ UNITS = 1000.0
 """Channels whose amplitudes differ by this factor are not in one unit."""
 CLIPPED = 0.01
 """Share of the samples at the highest or lowest value from which a channel is clipped: its amplifier saturated."""
-CONFOUNDED = 1e-4
-"""Largest p at which classes are confounded with recordings."""
 LOOKED_AT_S = 300.0
 """The samples that are checked of each recording, from its middle."""
 
@@ -239,53 +236,13 @@ def _confounds(data: Store, target: str) -> Iterator[Finding]:
     """Classes that recording, subject or time in the recording predict, so that a decoder need not look at brains."""
     if not target or f"values/{target}" not in data.recordings[0].blocks:
         return
-    classes = np.concatenate([stored.values(target)[:, 0] for stored in data.recordings])
-    if len(np.unique(classes)) < 2 or len(np.unique(classes)) > len(classes) / 2:
-        return
-    segments = [Segment(index, trial) for index, each in enumerate(data.recordings) for trial in each.trials]
-    for what, names in (
-        ("recording", [data.recordings[segment.recording].name for segment in segments]),
-        ("subject", [data.recordings[segment.recording].subject for segment in segments]),
-        ("half of the recording", [_half(data.recordings[s.recording], s) for s in segments]),
-    ):
-        p, accuracy = uneven(classes, names)
-        if p < CONFOUNDED:
-            yield Finding(
-                "confound",
-                target,
-                f"the {what} alone predicts the class in {accuracy:.0%} of the trials: split by {what.split(' ')[-1]}, "
-                "and compare with a decoder of that alone",
-            )
-
-
-def _half(stored: Stored, segment: Segment) -> str:
-    starts = [trial.start for trial in stored.trials]
-    return "later" if segment.trial.start > np.median(starts) else "earlier"
-
-
-def uneven(classes: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
-    """p of a permutation test that classes are spread evenly over names; and the share of trials in which the commonest
-    class of the name is the right one."""
-    _, of_class = np.unique(classes, return_inverse=True)
-    _, of_name = np.unique(np.array(names), return_inverse=True)
-    if of_name.max() == 0:
-        return 1.0, 0.0
-
-    def table(order: np.ndarray) -> np.ndarray:
-        counts = np.zeros((of_name.max() + 1, of_class.max() + 1))
-        np.add.at(counts, (of_name, of_class[order]), 1)
-        return counts
-
-    def chi2(counts: np.ndarray) -> float:
-        expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
-        return float(((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum())
-
-    own = table(np.arange(len(classes)))
-    rng = np.random.default_rng(0)
-    null = np.array([chi2(table(rng.permutation(len(classes)))) for _ in range(200)])
-    # Smaller p than 200 permutations can give, by a gamma distribution with their mean and variance
-    shape, scale = null.mean() ** 2 / null.var(), null.var() / null.mean()
-    return float(stats.gamma.sf(chi2(own), shape, scale=scale)), float(own.max(axis=1).sum() / own.sum())
+    for each in confounds.of_labels(data, target):
+        yield Finding(
+            "confound",
+            target,
+            f"the {each.what} alone predicts the class in {each.accuracy:.0%} of the trials: split by "
+            f"{each.what.split(' ')[-1]}, and compare with a decoder of that alone",
+        )
 
 
 def render(findings: Sequence[Finding], data: Store) -> str:

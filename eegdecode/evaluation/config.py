@@ -6,16 +6,23 @@ from typing import ClassVar, Literal
 from eegdecode.data.config import Split
 from hpc.rank.context import Input
 
+Tune = Literal["equal", "none"]
+
 
 @dataclass(frozen=True)
 class Scoring:
-    """How decoded trials are scored, and the linear baseline."""
+    """How decoded trials are scored, and the linear baselines."""
 
     n_null: int = 1000  # draws of the null distribution: p of one among 20 subjects needs 400 at least
     lags_s: float = 0.5  # seconds after each instant that the linear baseline reads: the brain responds later
     window_s: float = 5.0  # length of the windows of match-mismatch in seconds
     retrieval_from: int = 16  # targets of so many numbers a window are scored by retrieval, of fewer by correlation
+    tune: Tune = "equal"
+    """`equal`: penalties of linear baselines are chosen on the validation set, out of as many as steps of the network
+    were; `none`: they are those of their authors."""
     seed: int = 0  # seed of the null distributions, and of the windows that are swapped for the relevance of channels
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("tune",)
 
     def __post_init__(self) -> None:
         if self.n_null < 100:
@@ -42,8 +49,10 @@ class Evaluate:
     choice: Literal["nested", "fixed"] = "nested"
     """Of several settings, each fold takes those with the lowest validation loss; a part of the settings of a sweep is
     refused. Fixed: they were fixed before any test set was looked at."""
+    control: Literal["none", "shuffled"] = "none"
+    """`shuffled`: also train the first model again, in the same way but on shuffled targets; it has to be at chance."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice", "control")
     READS: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("train", "soup")}
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eegdecode.evaluation import results
+from eegdecode.evaluation import confounds, control, results
 from eegdecode.evaluation.baselines import lagged_ridge, windows
-from eegdecode.evaluation.config import Evaluate
+from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.cross_validation import run as cross_validation
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.report import export, relevance, report
+from eegdecode.evaluation.report import export, relevance, report, sections, tables
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from hpc.media import many
@@ -34,12 +34,13 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     if folds := cross_validation.chosen(models, cfg):
         return cross_validation.run(cfg, ctx, folds, partial(_decode, cfg, ctx))
     decoded = _decode(cfg, ctx, models)
+    null = control.shuffled(models[0], cfg.scoring, ctx) if cfg.control == "shuffled" else None
     if decoded is None:
         return {}
     trained = model_file.load(models[0])
     predictions.write(ctx.out / "predictions.h5", decoded)
     with ctx.beating():  # a thousand draws of each metric's null
-        result = results.evaluate(decoded, cfg.scoring)
+        result = replace(results.evaluate(decoded, cfg.scoring), control=null)
     if result.is_above_chance:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
@@ -47,25 +48,41 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     contents = result.plain() | {"of": tested(trained), "meaning": ctx.meaning}
     products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result)
+    tables.write(ctx.out, result, decoded)
     return result.summary() | {"report": "report.html"}
 
 
 def _decode(
-    cfg: Evaluate, ctx: Context, models: Sequence[Path], part: str = "", known: cross_validation.Baselines | None = None
+    cfg: Evaluate, ctx: Context, models: Sequence[Path], part: str = "", known: Decoded | None = None
 ) -> Decoded | None:
-    """The test windows, decoded by the models together and by the baselines, unless these are known; None on ranks but
-    the first."""
-    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part)
-    if outcome is None:
+    """The test windows, decoded by the models together and by the baselines; None on ranks but the first. `known`: the
+    same windows, of which baselines need not be fitted again."""
+    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part=part)
+    held_out = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, "val", part)
+    if outcome is None or held_out is None:
         return None
-    trained, decoded = outcome
+    (trained, decoded), (_, val) = outcome, held_out
     refuse_no_numbers(decoded, models)
-    if known is not None:
-        return replace(decoded, baselines=known)
+    if known is None:
+        decoded = with_baselines(trained, decoded, val, cfg.scoring, ctx)
+    else:
+        validation, _ = results.validation(val, results.headline(decoded), cfg.scoring)
+        both = {**known.validation, **validation} if validation and known.validation else {}
+        decoded = replace(decoded, audit=known.audit, baselines=known.baselines, validation=both)
+    data, parts = predict.open_data(trained, ctx)
+    return replace(decoded, confounds=confounds.of(trained, decoded, data, parts, sections.audited(trained).every))
+
+
+def with_baselines(trained: Trained, decoded: Decoded, val: Decoded, cfg: Scoring, ctx: Context) -> Decoded:
+    """With the outputs of the baselines, and the headline metric of each decoder on the validation set."""
     if decoded.kind == "sequence":
-        return replace(decoded, baselines={"ridge": lagged_ridge.ridge(trained, decoded, cfg.scoring, ctx)})
-    baselines, failures = windows.baselines(trained, decoded, ctx)
-    return replace(decoded, baselines=baselines, audit=(*decoded.audit, *failures))
+        test, of_val = lagged_ridge.ridges(trained, [decoded, val], cfg, ctx)
+        outputs = windows.Outputs({"ridge": test}, {"ridge": of_val}, [])
+    else:
+        outputs = windows.baselines(trained, decoded, ctx, cfg.tune)
+    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), cfg)
+    audit = (*decoded.audit, *outputs.failures, *([why_none] if why_none else []))
+    return replace(decoded, audit=audit, baselines=outputs.test, validation=validation)
 
 
 def tested(trained: Trained) -> dict[str, object]:

@@ -1,5 +1,8 @@
 """The result of an evaluation: metrics with chance level, null, confidence intervals over subjects, and baselines.
 
+It has three answers: whether the data decode, by the decoder that was best on the validation set; whether the network
+does; and whether it is better than the best linear decoder.
+
     result = evaluate(decoded, scoring)
 
 `decoded.baselines` has the outputs of simpler decoders for the same windows. The metrics are those of
@@ -7,7 +10,7 @@ eegdecode/evaluation/metrics/ and of installed packages.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,9 +19,11 @@ import numpy as np
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, Kind
 from eegdecode.evaluation.metrics import Headline, Metric, metrics
-from eegdecode.evaluation.statistics import intervals, nulls
+from eegdecode.evaluation.statistics import calibration, intervals, nulls, paired
+from eegdecode.evaluation.statistics.calibration import OfClass
 from eegdecode.evaluation.statistics.confusion import confusion_of
 from eegdecode.evaluation.statistics.nulls import ALPHA
+from eegdecode.evaluation.statistics.paired import Difference
 from eegdecode.evaluation.statistics.retrieval import candidates
 
 FEWEST_OF_TOP_5 = 20
@@ -27,6 +32,8 @@ FEWEST_OF_TOP_5 = 20
 
 UNDECIDED = "cannot be decided"
 CONFOUNDED = "above chance, but confounded"
+NETWORK = "network"
+"""The name of the network among the decoders."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,14 @@ class MetricResult:
     @property
     def is_above_chance(self) -> bool:
         return self.p is not None and self.p < ALPHA
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """All figures of a baseline, as those of the network; and by how much the network is better, in the headline."""
+
+    figures: Mapping[str, MetricResult]
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,17 @@ class Result:
     """What the null permutes, the smallest p that this allows, and what no permutation can tell from the target."""
     smallest_p: float = 0.0
     confound: str = ""
+    baseline_results: Mapping[str, BaselineResult] = field(default_factory=dict)
+    """What `baselines` has, with p and intervals."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The headline of each decoder on the validation set."""
+    of_classes: Mapping[str, tuple[OfClass, ...]] = field(default_factory=dict)
+    """By decoder: precision, recall and others of each class."""
+    calibrations: Mapping[str, calibration.Calibration] = field(default_factory=dict)
+    confounds: Mapping[str, float] = field(default_factory=dict)
+    """What else than the brain may tell the target, each with the headline metric of that alone."""
+    control: MetricResult | None = None
+    """The headline of a network that was trained and tested on shuffled targets."""
 
     @property
     def is_above_chance(self) -> bool:
@@ -87,11 +113,81 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        if self.smallest_p >= ALPHA:
+        """Of the network."""
+        return self._verdict(self.figures[self.headline].p, NETWORK)
+
+    def _verdict(self, p: float | None, decoder: str) -> str:
+        if self.smallest_p >= ALPHA or p is None:
             return UNDECIDED
-        if not self.is_above_chance:
+        if p >= ALPHA:
             return "not above chance"
-        return CONFOUNDED if self.confound else "above chance"
+        return CONFOUNDED if self.confound or self.caps(decoder) else "above chance"
+
+    def caps(self, decoder: str) -> list[str]:
+        """The confounds that alone do as well as this decoder, or as the lower end of its interval."""
+        figure = self.decoders[decoder]
+        least = figure.value if figure.low is None else figure.low
+        return [what for what, reach in self.confounds.items() if reach >= least]
+
+    @property
+    def decoders(self) -> dict[str, MetricResult]:
+        """The headline of the network and of each baseline."""
+        return {NETWORK: self.figures[self.headline]} | {
+            name: each.figures[self.headline] for name, each in self.baseline_results.items()
+        }
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the validation set has chosen the best decoders. Else the test set has, and p are corrected."""
+        return set(self.decoders) <= set(self.validation)
+
+    @property
+    def best(self) -> str:
+        """The decoder by which it is told whether the data decode."""
+        return self._best(self.decoders)
+
+    @property
+    def best_linear(self) -> str:
+        """The baseline that the network is compared with; empty if there is none."""
+        return self._best([name for name in self.decoders if name != NETWORK])
+
+    def _best(self, names: Iterable[str]) -> str:
+        value = self.validation if self.is_chosen else {name: each.value for name, each in self.decoders.items()}
+        return max(names, key=lambda name: value[name], default="")
+
+    @property
+    def p_of_data(self) -> float | None:
+        """Of the best decoder; if the test set has chosen it, corrected for the number of decoders (Holm)."""
+        if self.is_chosen:
+            return self.decoders[self.best].p
+        p = [each.p for each in self.decoders.values() if each.p is not None]
+        return float(intervals.holm(np.array(p)).min()) if p else None
+
+    @property
+    def data_verdict(self) -> str:
+        return self._verdict(self.p_of_data, self.best)
+
+    @property
+    def difference(self) -> Difference | None:
+        """The network minus the best linear decoder; if the test set has chosen that, p is corrected (Bonferroni)."""
+        if not self.best_linear:
+            return None
+        own = self.baseline_results[self.best_linear].difference
+        if self.is_chosen or own.p is None:
+            return own
+        return replace(own, p=min(1.0, len(self.baseline_results) * own.p))
+
+    @property
+    def difference_verdict(self) -> str:
+        """Whether the network adds to the linear decoders; empty if there are none."""
+        own = self.difference
+        if own is None:
+            return ""
+        if own.p is None:
+            return UNDECIDED
+        if own.p >= ALPHA:
+            return "no difference shown"
+        return "better" if own.value > 0 else "worse"
 
     def summary(self) -> dict[str, object]:
         """What the stage returns: the metrics, p and the verdict."""
@@ -100,10 +196,27 @@ class Result:
         }
         for name, figures in self.baselines.items():
             values[f"{self.headline}_{name}"] = figures[self.headline]
-        return {**values, "p": self.figures[self.headline].p, "verdict": self.verdict}
+        answers = self.answers()
+        data, network, linear = answers["data"]["verdict"], answers["network"]["verdict"], answers["linear"]["verdict"]
+        values |= {"p": self.figures[self.headline].p, "verdict": network, "data": f"{data}, by {self.best}"}
+        return values | ({"against_linear": f"{linear}, of {self.best_linear}"} if linear else {})
+
+    def answers(self) -> dict[str, Any]:
+        """Whether the data decode, whether the network does, and whether it is better than the best linear decoder."""
+        main, difference = self.figures[self.headline], self.difference
+        return {
+            "data": {"verdict": self.data_verdict, "decoder": self.best, "p": self.p_of_data},
+            "network": {"verdict": self.verdict, "value": main.value, "p": main.p},
+            "linear": {
+                "verdict": self.difference_verdict,
+                "decoder": self.best_linear,
+                **(asdict(difference) if difference else {}),
+            },
+            "chosen_on": "validation" if self.is_chosen else "test",
+        }
 
     def plain(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, **asdict(self)}
+        return {"verdict": self.verdict, "answers": self.answers(), **asdict(self)}
 
 
 def headline(decoded: Decoded) -> str:
@@ -125,16 +238,20 @@ def evaluate(
     deciding = table[main].headline
     assert deciding is not None, f"{main} cannot decide the verdict"
     scores = {name: score for name, metric in table.items() if (score := _score(metric, decoded, cfg)) is not None}
-    baselines: dict[str, dict[str, float]] = {}
-    by_baseline: dict[str, np.ndarray] = {}
-    for name in decoded.baselines:
-        other = decoded.by(name)
-        of_other = {each: _score(table[each], other, cfg) for each in scores}
-        baselines[name] = {each: _mean(score) for each, score in of_other.items() if score is not None}
-        by_baseline[name] = deciding.by_subject(other, cfg)
-    figures = {name: figure_of(table[name], score, decoded, cfg, name == main) for name, score in scores.items()}
+    several = {name: decoded.by(name) for name in decoded.baselines}
+    by_baseline = {name: deciding.by_subject(other, cfg) for name, other in several.items()}
+    baseline_results = {}
+    for name, other in several.items():
+        of_other = {each: score for each in scores if (score := _score(table[each], other, cfg)) is not None}
+        baseline_results[name] = BaselineResult(
+            _figures(table, of_other, other, cfg, main), _difference(deciding, decoded, other, cfg)
+        )
+    figures = _figures(table, scores, decoded, cfg, main)
+    baselines = {name: {each: f.value for each, f in own.figures.items()} for name, own in baseline_results.items()}
     permuted = deciding.permuted(decoded) or nulls.Permuted("", 0.0)
-    result = Result(
+    are_classes = decoded.kind == "classes"
+    every = {NETWORK: decoded, **several} if are_classes else {}
+    return Result(
         decoded.kind,
         main,
         deciding.what(decoded),
@@ -142,13 +259,52 @@ def evaluate(
         baselines,
         _subjects(table[main], deciding, decoded, cfg, by_baseline, _each_subject(table, scores, decoded)),
         decoded.classes,
-        tuple(tuple(map(int, row)) for row in confusion_of(decoded)) if decoded.kind == "classes" else (),
+        tuple(tuple(map(int, row)) for row in confusion_of(decoded)) if are_classes else (),
         of_subjects=deciding.of_subjects(decoded),
         permuted=permuted.units,
         smallest_p=permuted.smallest_p,
         confound=permuted.confound,
+        baseline_results=baseline_results,
+        validation=decoded.validation,
+        of_classes={name: calibration.of_classes(other) for name, other in every.items()},
+        calibrations={name: calibration.calibration(other) for name, other in every.items()},
+        confounds=decoded.confounds,
     )
-    return result if result.of_subjects else _with_interval(result)
+
+
+def validation(val: Decoded, main: str, cfg: Scoring) -> tuple[dict[str, float], str]:
+    """The headline metric of each decoder on the validation set; or none, and a sentence why."""
+    score = metrics(val.kind)[main].score
+    try:
+        values = {NETWORK: score(val, cfg)} | {name: score(val.by(name), cfg) for name in val.baselines}
+    except ValueError as error:
+        return {}, f"The test set has chosen the best decoder, as the validation set cannot be scored: {error}."
+    numbers = {name: _mean(value) for name, value in values.items() if value is not None}
+    if len(numbers) < len(values) or not np.isfinite(list(numbers.values())).all():
+        return {}, "The test set has chosen the best decoder, as the validation set has no such metric."
+    return numbers, ""
+
+
+def _figures(
+    table: Mapping[str, Metric], scores: Mapping[str, "Score"], decoded: Decoded, cfg: Scoring, main: str
+) -> dict[str, MetricResult]:
+    """All figures of a decoder; that which decides has the interval over subjects too, from three subjects on."""
+    figures = {name: figure_of(table[name], score, decoded, cfg, name == main) for name, score in scores.items()}
+    deciding = table[main].headline
+    if deciding is not None and main in figures and not deciding.of_subjects(decoded):
+        low, high = (float(edge) for edge in intervals.of_mean(deciding.by_subject(decoded, cfg)))
+        if not np.isnan(low):
+            figures[main] = replace(figures[main], low=low, high=high)
+    return figures
+
+
+def _difference(deciding: Headline, decoded: Decoded, other: Decoded, cfg: Scoring) -> Difference:
+    """Of the network and a baseline: over subjects; if these are too few, over other units that the metric has."""
+    ours = deciding.by_subject(decoded, cfg)
+    if len(ours) >= paired.FEWEST or deciding.by_unit is None:
+        return paired.difference(ours, deciding.by_subject(other, cfg), "subjects")
+    (ours, units), (theirs, _) = deciding.by_unit(decoded, cfg), deciding.by_unit(other, cfg)
+    return paired.difference(ours, theirs, units)
 
 
 Score = float | np.ndarray
@@ -225,12 +381,3 @@ def _each_subject(
             if not np.isnan(own).all():
                 of_subject[metric] = float(np.nanmean(own))
     return figures
-
-
-def _with_interval(result: Result) -> Result:
-    """With the confidence interval of the mean over subjects, from three subjects on."""
-    low, high = (float(edge) for edge in intervals.of_mean(np.array([row.value for row in result.subjects])))
-    if np.isnan(low):
-        return result
-    main = replace(result.figures[result.headline], low=low, high=high)
-    return replace(result, figures={**result.figures, result.headline: main})

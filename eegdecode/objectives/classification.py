@@ -24,6 +24,7 @@ class Classification:
     input_kind: ClassVar[str] = "outputs"
     scored_as: ClassVar[ScoredAs] = "classes"
     takes_soft_labels: ClassVar[bool] = True
+    figures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def __post_init__(self) -> None:
         if self.focus < 0:

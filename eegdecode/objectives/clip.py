@@ -32,6 +32,7 @@ class Clip:
     """Divisor of the cosines in the symmetric form; smaller: the nearest wrong targets have more weight."""
     mask_equal: bool = True  # equal targets in a batch, as of a stimulus shown twice, are not negatives of each other
     input_kind: ClassVar[str] = "outputs"
+    figures: ClassVar[tuple[str, ...]] = ("top1", "top5")
     scored_as: ClassVar[ScoredAs] = "retrieval"
     compares_windows: ClassVar[bool] = True
     """The loss needs several windows."""

@@ -15,7 +15,8 @@ class ObjectiveConfig(Protocol):
     already. `"classes"`: a logit for each class, so that the split needs every class and the test set is scored by
     balanced accuracy; `"retrieval"`: a vector that finds its own among all targets. `takes_soft_labels`: with classes,
     the target of a window may be the share of each, which mixup gives. `compares_windows`: the loss is of several
-    windows together. `standardize` and `balanced`: the statistics of the training targets that it needs.
+    windows together. `standardize` and `balanced`: the statistics of the training targets that it needs. `figures`: the
+    names of what it watches besides the loss.
     """
 
     input_kind: ClassVar[str]

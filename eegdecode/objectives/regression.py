@@ -24,6 +24,7 @@ class Regression:
     target's units."""
     input_kind: ClassVar[str] = "outputs"
     """The kind of model output that it needs."""
+    figures: ClassVar[tuple[str, ...]] = ("r", "off_by")
 
     def asks(self, spec: SignalSpec) -> SignalSpec:
         """Return the spec of the model, from that of the data."""

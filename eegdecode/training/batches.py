@@ -20,7 +20,9 @@ from hpc.rank.context import Context
 
 FILLING = 4
 """Threads that fill batches: two read as fast as memory allows, and more help if storage is slow."""
-NOISE = 5  # separates the draws of one seed, also from those of eegdecode.data
+NOISE, STATISTICS = 5, 7  # separate the draws of one seed, also from those of eegdecode.data
+STATISTICS_WINDOWS = 1024
+"""Training windows from which batch norms estimate their statistics before a validation, at least."""
 
 
 class Batches:
@@ -38,6 +40,7 @@ class Batches:
         resident: Resident | None = None,
     ) -> None:
         self.cfg, self.world, self.device, self.augment = cfg, ctx.world, device, augment
+        self.data, self.draw, self.resident = data, draw, resident
         partners = Partners(draw, augment.partners, cfg.target, data.recordings) if augment.partners else None
         self.own: Loader | ResidentLoader
         self.others: Loader | ResidentLoader | None
@@ -62,6 +65,21 @@ class Batches:
                 columns = [column.tensor_split(len(self.augment.partners)) for column in next(others)]
                 partners = [Batch(x, y, subject, batch.rng_key) for x, y, subject in zip(*columns, strict=True)]
             yield self.augment(batch, partners)
+
+    def for_statistics(self) -> Iterator[Batch]:
+        """Yield training windows for the statistics of batch norms: the first batches whole, the same on every rank and
+        at any step, without augmentation."""
+        n = self.cfg.windows.batch
+        n_batches = min(-(-STATISTICS_WINDOWS // n), max(1, -(-len(self.draw) // n)))
+        loaded: Loader | ResidentLoader
+        if self.resident is None:
+            loaded = Loader(self.data, self.draw, self.cfg.target, device=self.device)
+        else:
+            loaded = ResidentLoader(self.resident, self.draw)
+        for number, batch in enumerate(loaded.at(0, n_batches)):
+            keys = order.key(self.cfg.seed, STATISTICS, number, np.arange(len(batch.signal))).astype(np.int64)
+            yield Batch(batch.signal, batch.target, batch.subject, transfer.to_device(keys, self.device))
+        loaded.close()
 
     def _keys(self, step: int) -> torch.Tensor:
         """Return the keys of this rank's windows, from (seed, step, index in the global batch)."""

@@ -6,6 +6,8 @@ bit (on CPU), and 1, 2 or 4 ranks train alike, except for dropout: each rank dra
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -17,7 +19,7 @@ from eegdecode import models, objectives
 from eegdecode.data.loading.resident import resident
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.models.parts import lora, trainable
+from eegdecode.models.parts import batch_norms, lora, trainable
 from eegdecode.objectives import Batch, takes_soft_labels
 from eegdecode.training import (
     exact,
@@ -31,7 +33,7 @@ from eegdecode.training import (
 from eegdecode.training.augment import Augmentation
 from eegdecode.training.batches import NOISE, Batches
 from eegdecode.training.config import Train, check_ranks
-from eegdecode.training.monitor import memory
+from eegdecode.training.monitor import doctor, memory
 from eegdecode.training.monitor.log_points import LogPoints
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.monitor.watch import Watcher
@@ -44,6 +46,7 @@ from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import BEAT_S, Context, Preempted
 from hpc.rank.verification import Verification
+from hpc.runs import records
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +55,9 @@ _MODEL = 4  # separates the draws of one seed, also from those of batches and of
 
 @memory.explained
 def fit(cfg: Train, ctx: Context) -> dict[str, object]:
-    """Train, keep the parameters with the lowest loss on the validation set, and save them in model.pt."""
+    """Train, keep the parameters that are best on the validation set, and save them in model.pt."""
     check_ranks(cfg, ctx.world.size)  # the plan has checked it too, but a stage can be called without a plan
-    data = store.open_store(*(ctx.input(name, often=True) for name in cfg.data))
+    data = setup.controlled(cfg, store.open_store(*(ctx.input(name, often=True) for name in cfg.data)))
     verification = Verification(ctx, [stored.path for stored in data.recordings])
     device = ddp.start(ctx)
     exact.begin(cfg, ctx.world.size, device)
@@ -225,8 +228,7 @@ class Training:
         """Validate, and note whether it is the best so far. Returns the figures of the validation. Raises Preempted if
         a stop was requested meanwhile: `figures` are saved, and the next attempt validates."""
         began, state, step = time.perf_counter(), self.state, self.state.step
-        with self.average.applied(self.network):
-            ddp.same_statistics(self.network)
+        with self.average.applied(self.network), self.new_statistics():
             names = [name for name in figures if name not in TIMES]
             with self.stepper.precision:
                 means = self.validator(self.network, self.objective, names, self.ctx)
@@ -235,7 +237,7 @@ class Training:
                 rate = optim.rate(self.cfg.optim, self.peak_lr, step)
                 self.watcher.refuse_nonfinite(val_figures, step, rate)
                 self.watcher.validated(step, means, state.best, self.network, self.validator)
-                best = state.best.after(step, means, state.copy_of_parameters)
+                best = state.best.after(step, means, state.copy_of_parameters, self.cfg.optim.choose_by)
         if means is None:  # outside of `applied`: the parameters are saved, not their average
             self.watcher.after(step, over=True)
             state.pending = figures
@@ -248,12 +250,32 @@ class Training:
         log.info("step %d: loss %.3f, in validation %.3f", step, figures["loss"], means["loss"])
         return val_figures | {"validation_s": validation_s}
 
+    @contextmanager
+    def new_statistics(self) -> Iterator[None]:
+        """Estimate the statistics of batch norms anew, the same on all ranks, for what is done within the context."""
+        ddp.same_statistics(self.network)
+
+        def forward() -> None:
+            # To compile for norms alone in training mode would take longer than all of these batches
+            eager = torch.compiler.set_stance("force_eager") if self.cfg.compute.compile else nullcontext()
+            with eager, self.stepper.precision:
+                for batch in self.batches.for_statistics():
+                    self.ctx.beat()
+                    self.objective(self.network, batch)
+
+        with batch_norms.estimated(self.network, forward) as changed:
+            if changed:
+                ddp.same_statistics(self.network)
+            yield
+
     def save_snapshot(self, figures: dict[str, float]) -> None:
         """Write the parameters of this step to a separate file, if it is one of `optim.snapshots`."""
         step = self.state.step
         if not optim.is_snapshot(self.cfg.optim, step):
             return
-        parameters = lora.merged(whole(self.state.copy_of_parameters()), self.cfg.trainable.alpha)
+        with self.new_statistics():
+            parameters = lora.merged(whole(self.state.copy_of_parameters()), self.cfg.trainable.alpha)
+        trainable.train(self.stepper.model)
         # The figures of an averaged model are not those of these parameters
         validation = {} if self.average.kept else validation_figures(figures)
         snapshot = {"step": step, "parameters": parameters, "validation": validation}
@@ -280,6 +302,9 @@ class Training:
     def finish(self) -> dict[str, object]:
         """Write model.pt. Returns the metrics of the run."""
         self.close()
+        if self.ctx.world.is_first:
+            for remark in doctor.remarks(records.metrics(self.ctx.run), len(self.spec.class_values)):
+                log.warning("%s", remark)
         best = self.state.best
         parameters = lora.merged(whole(best.parameters), self.cfg.trainable.alpha)
         self._save_model("model.pt", {"step": best.step, "validation": best.validation, "parameters": parameters})
@@ -305,7 +330,7 @@ class Training:
         """Return why training ends after this validation, before its last step; "" if it continues. The same on all
         ranks."""
         if self.cfg.optim.patience and best.misses >= self.cfg.optim.patience:
-            return f"no better validation loss in {best.misses} validations"
+            return f"no better validation {self.cfg.optim.choose_by} in {best.misses} validations"
         step, halving = self.state.step, self.cfg.optim.halving
         number = successive_halving.rung(halving, step) if halving else None
         if number is None:

@@ -19,6 +19,7 @@ from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Segment, Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
+from eegdecode.data.store.shuffled import shuffled
 from eegdecode.models.parts import trainable
 from eegdecode.objectives import scored_as, takes_soft_labels
 from eegdecode.preprocessing.steps.config import STEPS
@@ -59,6 +60,14 @@ def unit(data: Store) -> str:
         return "1"
     is_known = all("steps" in stored.made for stored in data.recordings)
     return units.pop() if is_known and len(units) == 1 else ""
+
+
+def controlled(cfg: Train, data: Store) -> Store:
+    """Return the data, with targets that changed places if the training is a control."""
+    if cfg.control == "none":
+        return data
+    log.warning("control=%s: the targets of trials have changed places, so that nothing can be decoded", cfg.control)
+    return shuffled(data, cfg.target, cfg.seed)
 
 
 def has_classes(cfg: Train) -> bool:

@@ -17,7 +17,8 @@ from eegdecode.data.loading.loader import Loader
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.training import model_file
+from eegdecode.models.parts import batch_norms
+from eegdecode.training import model_file, setup
 from eegdecode.training.config import Soup, Train
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
@@ -37,7 +38,7 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
     ingredients = load_ingredients(cfg, ctx)
     first = ingredients[0]
     trained_as = first.train()
-    data = store.open_store(*(ctx.input(name, often=True) for name in first.data))
+    data = setup.controlled(trained_as, store.open_store(*(ctx.input(name, often=True) for name in first.data)))
     sets = splits.split(trained_as.split, data.recordings, trained_as.windows)
     network = models.build(first.model, first.spec).to(device)
     objective = objectives.build(trained_as.objective, data.spec(first.target).knowing(first.spec))
@@ -124,22 +125,16 @@ def mean(several: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def learn_statistics(network: nn.Module, cfg: Train, data: Store, part: Sequence[Any], device: torch.device) -> None:
     """Estimate the statistics of batch norms from training batches, the same on every rank; nothing else changes."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms.all_of(network)
     if not norms:
         return
-    network.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-        norm.train()
     draw = Draw(cfg.windows, part, data.recordings, cfg.seed)
     loader = Loader(data, draw, cfg.target, device=device)
     n_batches = min(STATISTICS_BATCHES, math.ceil(len(draw) / draw.batch))
-    with torch.no_grad():
+
+    def forward() -> None:
         for batch in loader.at(0, n_batches):
             network(batch.signal, batch.subject)
+
+    batch_norms.estimate(network, norms, forward)
     loader.close()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from eegdecode.training import optim
+from eegdecode.training.config import is_lower_better
 from hpc.checkpoint import checkpoint
 from hpc.rank import fsdp
 from hpc.rank.context import Context
@@ -16,7 +17,7 @@ from hpc.rank.context import Context
 
 @dataclass(frozen=True)
 class Best:
-    """The validation with the lowest loss so far, and the number of validations since."""
+    """The best validation so far, and the number of validations since."""
 
     step: int = 0
     validation: dict[str, float] = field(default_factory=lambda: {"loss": math.inf})
@@ -25,10 +26,20 @@ class Best:
     ended: str = ""  # why training ends before its last step; empty while it goes on
 
     def after(
-        self, step: int, validation: dict[str, float], parameters: Callable[[], dict[str, torch.Tensor]]
+        self,
+        step: int,
+        validation: dict[str, float],
+        parameters: Callable[[], dict[str, torch.Tensor]],
+        choose_by: str = "loss",
     ) -> "Best":
-        """Return the best after a validation with these figures."""
-        if validation["loss"] < self.validation["loss"]:
+        """Return the best after a validation with these figures: by one of them, and of those alike by the loss."""
+        if choose_by not in validation:
+            raise ValueError(
+                f"optim.choose_by={choose_by} is no figure of this validation, which has {', '.join(validation)}"
+            )
+        sign = 1 if is_lower_better(choose_by) else -1
+        ours = sign * self.validation.get(choose_by, sign * math.inf), self.validation["loss"]
+        if (sign * validation[choose_by], validation["loss"]) < ours:
             return replace(self, step=step, validation=validation, parameters=parameters(), misses=0)
         return replace(self, misses=self.misses + 1)
 

@@ -13,7 +13,12 @@ from eegdecode.training import model_file
 from hpc.runs.products import LIST
 from hpc.runs.rundir import RunDir, read_lines
 
-CAME_LATER = ("channels.tsv", "components.tsv", "window/session", "window/block")
+CAME_LATER = (
+    "channels.tsv", "components.tsv", "window/session", "window/block",
+    *(f"{name}.csv" for name in ("figures", "subjects", "classes", "curves", "predictions")),
+    *(f"{name}/{part}" for name in ("validation", "confounds") for part in ("of", "value")),
+    *(f"baseline/{name}" for name in ("mdm", "evoked", "xdawn", "fbcca", "trca", "filterbank")),
+)  # fmt: skip
 """Files of a run, and tables in one, that came after the records."""
 NOT_ALIKE = ("output", "baseline/")
 """What networks and baselines make of the data: trained sums differ with the processor."""

@@ -12,8 +12,9 @@ import torch
 
 from eegdecode import stages
 from eegdecode.data.config import EpochWindows, Split
+from eegdecode.data.split import splits
 from eegdecode.data.store import store
-from eegdecode.evaluation import evaluate, results
+from eegdecode.evaluation import confounds, evaluate, results
 from eegdecode.evaluation.baselines import windows
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode import predict
@@ -96,6 +97,9 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model
     assert list((read_json(RunDir(tmp_path / "run").out / "report.json") or {})["baselines"]) == [
         "bandpower",
         "riemann",
+        "mdm",
+        "evoked",
+        "xdawn",
     ]
 
 
@@ -106,18 +110,18 @@ def test_all_test_windows_are_decoded_by_the_baselines_however_many_there_are(
     trained, ctx = model_file.load(RunDir(model).out), context(tmp_path / "run")
     small = replace(trained, config=trained.config | {"windows": trained.config["windows"] | {"batch": 4}})
     _, decoded = predict.decode([RunDir(model).out], ctx) or pytest.fail("the first rank decodes")
-    whole, _ = windows.baselines(trained, decoded, ctx)
-    again, _ = windows.baselines(small, decoded, ctx)
-    np.testing.assert_allclose(again["bandpower"], whole["bandpower"], atol=1e-6)
+    whole = windows.baselines(trained, decoded, ctx)
+    again = windows.baselines(small, decoded, ctx)
+    np.testing.assert_allclose(again.test["bandpower"], whole.test["bandpower"], atol=1e-6)
     monkeypatch.setattr(windows, "MOST", 2000)
-    thinned, _ = windows.baselines(small, decoded, ctx)
-    assert len(thinned["bandpower"]) == len(decoded.trials) > 8
-    assert np.abs(thinned["bandpower"] - whole["bandpower"]).max() > 1e-3, "fitted to fewer"
+    thinned = windows.baselines(small, decoded, ctx)
+    assert len(thinned.test["bandpower"]) == len(decoded.trials) > 8
+    assert np.abs(thinned.test["bandpower"] - whole.test["bandpower"]).max() > 1e-3, "fitted to fewer"
     monkeypatch.undo()
     monkeypatch.setattr(windows, "MOST_FITTED", 12)
-    some, _ = windows.baselines(trained, decoded, ctx)
-    assert np.abs(some["riemann"] - whole["riemann"]).max() > 1e-3, "fitted to fewer, as each costs time"
-    np.testing.assert_array_equal(some["bandpower"], whole["bandpower"])
+    some = windows.baselines(trained, decoded, ctx)
+    assert np.abs(some.test["riemann"] - whole.test["riemann"]).max() > 1e-3, "fitted to fewer, as each costs time"
+    np.testing.assert_array_equal(some.test["bandpower"], whole.test["bandpower"])
 
 
 def test_a_long_fit_of_a_baseline_is_not_taken_to_hang(
@@ -134,8 +138,9 @@ def test_a_long_fit_of_a_baseline_is_not_taken_to_hang(
         return lambda x: np.zeros((len(x), 2))
 
     monkeypatch.setattr(windows, "OF_CLASSES", {"slow": slow})
-    outputs, failures = windows.baselines(trained, decoded, ctx)
-    assert list(outputs) == ["slow"] and not failures
+    monkeypatch.setattr(windows, "EVOKED", {})
+    outputs = windows.baselines(trained, decoded, ctx)
+    assert list(outputs.test) == list(outputs.val) == ["slow"] and not outputs.failures
 
 
 def test_a_baseline_stops_when_asked_to(model: Path, tmp_path: Path) -> None:
@@ -146,6 +151,57 @@ def test_a_baseline_stops_when_asked_to(model: Path, tmp_path: Path) -> None:
         ctx.should_stop = lambda times=times, asked=asked: next(times) >= asked  # type: ignore[misc]
         with pytest.raises(Preempted):
             windows.baselines(trained, decoded, ctx)
+
+
+def test_a_control_is_trained_on_shuffled_targets_and_tested_on_such(model: Path, tmp_path: Path) -> None:
+    cfg = Evaluate((Input(str(RunDir(model).out)),), scoring=Scoring(n_null=100), control="shuffled")
+    stages.evaluate(cfg, context(tmp_path / "run"))
+    report = read_json(RunDir(tmp_path / "run").out / "report.json") or {}
+    assert report["control"]["chance"] == 0.5 and 0.1 <= report["control"]["value"] <= 0.9
+    page = (RunDir(tmp_path / "run").out / "report.html").read_text()
+    assert "Control: a network that was trained in the same way on shuffled targets" in page
+    written = tmp_path / "run" / "control" / "out" / "model.pt"
+    before = written.stat().st_mtime_ns
+    stages.evaluate(cfg, context(tmp_path / "run"))
+    assert written.stat().st_mtime_ns == before, "another attempt does not train again"
+    trained, null = model_file.load(RunDir(model).out), model_file.load(written.parent)
+    assert null.train().control == "shuffled" and null.train().optim == trained.train().optim
+    ours, theirs = (predict.open_data(each, context(tmp_path / "run"))[0].recordings for each in (trained, null))
+    for one, other in zip(ours, theirs, strict=True):
+        assert sorted(one.values("side").ravel()) == sorted(other.values("side").ravel())
+        np.testing.assert_array_equal(one.signal, other.signal)
+    assert any((one.values("side") != other.values("side")).any() for one, other in zip(ours, theirs, strict=True))
+
+
+def test_classes_that_go_with_time_cap_the_headline(model: Path, tmp_path: Path) -> None:
+    """In the second half of each recording all trials are of one class, in the training set and in the test set."""
+    folder = tmp_path / "data"
+    names = ["sub-01", "sub-02", "sub-03"]
+    store.write_manifest(folder, names)
+    for number, name in enumerate(names):
+        late = (np.arange(N_TRIALS) >= N_TRIALS / 2).astype(np.float32)
+        signal = np.random.default_rng(number).normal(size=(round(N_TRIALS * SFREQ), len(CHANNELS)))
+        trials = tuple(Trial(float(n), 1.0, f"s{n}") for n in range(N_TRIALS))
+        stored = Signal(signal.astype(np.float32), SFREQ, CHANNELS).stream()
+        store.write(folder, Recording(name, name, stored, trials, values={"side": late[:, None]}))
+    trained = model_file.load(RunDir(model).out)
+    data = store.open_store(folder)
+    parts = splits.split(Split(by="trial", shared=("subject", "stimulus")), data.recordings, trained.train().windows)
+    tested = tuple(
+        DecodedTrial(stored.subject, "x", np.array([[float(k >= N_TRIALS / 2)]]), np.zeros((1, 2)), stored.name, k, k)
+        for segment in parts.test
+        for stored in [data.recordings[segment.recording]]
+        for k in [stored.trials.index(segment.trial)]
+    )
+    decoded = Decoded(0.0, tested, (), "classes", "side", ("0", "1"))
+    reached = confounds.of(trained, decoded, data, parts, [])
+    assert reached == {"the half of the recording alone predicts the class with a balanced accuracy of 1.00": 1.0}
+    known, new = (data.recordings[index].name for index in (parts.train[0].recording, parts.test[0].recording))
+    copies = {"what": "copy", "where": f"{known} and {new}", "sentence": "9 trials hold the same samples"}
+    sound = {"what": "sound", "where": new, "sentence": "channel Cz follows side at r 0.9 with no delay"}
+    other = {"what": "sound", "where": new, "sentence": "channel Cz follows envelope at r 0.9 with no delay"}
+    order = {"what": "order", "where": new, "sentence": "trial 7 comes after one"}
+    assert len(confounds.of(trained, decoded, data, parts, [copies, sound, other, order])) == 3
 
 
 def test_a_report_says_which_study_and_split_it_is_of_however_it_was_preprocessed(tmp_path: Path, model: Path) -> None:
@@ -205,12 +261,12 @@ def test_where_subjects_are_dealt_out_none_is_said_to_be_above_chance_by_itself(
     result = people()
     page, text = page_of(result), export.markdown(result)
     assert "Above chance." in page and "One by one" not in page
-    assert "p (Holm)" not in page and page.count(">95th percentile of the null</th>") == 1, "of the metrics alone"
+    assert "p (Holm)" not in page and page.count(">95th percentile of the null</th>") == 2, "of metrics, of decoders"
     assert (
         "| subject | windows | minus the error, in standard deviations | ridge |\n| --- | --- | --- | --- |\n" in text
     )
     each = page_of(replace(result, of_subjects=""))
-    assert "One by one, " in each and "p (Holm)" in each and each.count(">95th percentile of the null</th>") == 2
+    assert "One by one, " in each and "p (Holm)" in each and each.count(">95th percentile of the null</th>") == 3
 
 
 def test_tables_for_other_documents_have_the_bound_of_chance_and_as_many_cells_in_each_row() -> None:

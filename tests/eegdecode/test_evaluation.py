@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 from scipy import signal as dsp
@@ -199,6 +200,20 @@ def test_the_ridge_is_sklearns(tiny_store: Store) -> None:
     for index in (0, 7, 14):
         oracle = Ridge(lagged_ridge.PENALTIES[index] * mean_eigenvalue, fit_intercept=False).fit(inputs, targets[:, 0])
         np.testing.assert_allclose(decoder.weights[index, :, 0], oracle.coef_, rtol=1e-3, atol=1e-6)
+
+
+def test_the_ridge_is_mnes_receptive_field(tiny_store: Store) -> None:
+    """Backwards: the signal at an instant and the four samples after it give the target."""
+    segments = splits.split(Split(), tiny_store.recordings).train[:1]
+    decoder = lagged_ridge.solved(lagged_ridge.sums_of(tiny_store, segments, "envelope", n_lags=5))
+    x, y, _ = whole_trial(tiny_store, segments[0], "envelope")
+    x, y = x[0].astype(np.float64) - decoder.x_mean, y[0].astype(np.float64) - decoder.y_mean
+    assert len(x) == len(y)
+    penalty = lagged_ridge.PENALTIES[7] * np.square(lagged_ridge.lagged(x, 5)).sum() / (5 * x.shape[1])
+    oracle = mne.decoding.ReceptiveField(-4.0, 0.0, 1.0, estimator=Ridge(penalty, fit_intercept=False), verbose=False)
+    oracle.fit(x, y[:, 0])
+    weights = decoder.weights[7, :, 0].reshape(x.shape[1], 5)
+    np.testing.assert_allclose(weights, oracle.coef_[:, ::-1], rtol=1e-3, atol=1e-6)
 
 
 def train(run: Path, data: Path, **knobs: object) -> Path:

@@ -1,19 +1,26 @@
 """Linear baselines find what is linear, find nothing where there is nothing, and are what their oracles are."""
 
+from dataclasses import replace
+
 import mne
 import numpy as np
 import pytest
+from pyriemann.classification import MDM
 from pyriemann.estimation import Covariances
 from pyriemann.tangentspace import TangentSpace
 from scipy import signal as dsp
+from sklearn.cross_decomposition import CCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
-from eegdecode.evaluation.baselines import bandpower, riemann, window_ridge
+from eegdecode.evaluation.baselines import bandpower, riemann, steady_state, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
+from eegdecode.evaluation.baselines.classes import PENALTIES, HeldOut, fitted, logistic, loss
 from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
+from eegdecode.evaluation.baselines.steady_state import FBCCA, TRCA, FilterBank, frequencies
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
 from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
 from eegdecode.evaluation.statistics.confusion import confusion
@@ -205,3 +212,91 @@ def test_the_validation_part_tells_the_ridge_that_there_is_nothing() -> None:
     ridge = WindowRidge.fit(x, y, x_val, y_val)
     assert ridge.penalty >= 10
     assert np.ptp(WindowRidge.fit(np.zeros_like(x), y, x_val, y_val).decode(x_val), axis=0).max() == 0
+
+
+def flickering(effect: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [window, 256, 6] in which a light of 13, 17 or 21 Hz is seen: all within what is called beta."""
+    rng, y = np.random.default_rng(seed), np.arange(n) % 3
+    waves = np.sin(2 * np.pi * np.outer([13, 17, 21], np.arange(256)) / SFREQ + 0.3)
+    mixing = np.random.default_rng(99).normal(size=6)
+    return rng.normal(size=(n, 256, 6)) + effect * waves[y][:, :, None] * mixing, y
+
+
+@pytest.mark.parametrize("decoder", [FBCCA, TRCA, FilterBank])
+def test_steady_state_responses_are_found_and_nothing_else(decoder: type[FBCCA | TRCA | FilterBank]) -> None:
+    hz = frequencies(("13", "17 Hz", "flicker_21"))
+    assert hz == (13, 17, 21)
+    for effect, least, most in ((0.5, 0.9, 1.0), (0.0, 0.1, 0.6)):
+        fitted = decoder.fit(*flickering(effect, 45, 0), SFREQ, hz)
+        x, y = flickering(effect, 60, 1)
+        log_p = fitted.log_probabilities(x)
+        assert least <= np.mean(log_p.argmax(axis=1) == y) <= most
+        np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
+    x, y = flickering(0.5, 60, 1)
+    assert np.mean(fit(BandPower, *flickering(0.5, 45, 0)).log_probabilities(x).argmax(axis=1) == y) < 0.7
+
+
+def test_names_of_classes_are_frequencies_if_all_that_are_numbers_may_be() -> None:
+    assert frequencies(("13.0", "17.0", "rest")) == (13, 17, None)
+    for none in (("left", "right"), ("1", "2", "3"), ("13", "13 Hz"), ("13", "rest")):
+        assert frequencies(none) == ()
+
+
+def test_canonical_correlations_are_those_of_sklearn() -> None:
+    """In one band alone, as scikit-learn has no bank of filters."""
+    x, _ = flickering(0.5, 3, 0)
+    (_, banded), *_ = steady_state._in_bands(x, SFREQ, [13.0])
+    times = np.arange(256) / SFREQ
+    angles = 2 * np.pi * 13 * np.outer(times, np.arange(1, 5))  # below 64 Hz
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    one_band = [(1.0, banded)]
+    ours = steady_state.canonical(x, SFREQ, [13.0], one_band)[:, 0]
+    for row, own in enumerate(banded):
+        u, v = CCA(1, max_iter=5000, tol=1e-12).fit_transform(own, waves)
+        assert ours[row] == pytest.approx(np.corrcoef(u[:, 0], v[:, 0])[0, 1] ** 2, rel=1e-3)
+
+
+def evoked(effect: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [window, 100, 8] of which each fourth has a response in its middle."""
+    rng, y = np.random.default_rng(seed), (np.arange(n) % 4 == 0).astype(int)
+    course = np.exp(-(((np.linspace(0, 1, 100) - 0.35) / 0.08) ** 2))
+    mixing = np.random.default_rng(99).normal(size=8)
+    return rng.normal(size=(n, 100, 8)) + effect * y[:, None, None] * course[:, None] * mixing, y
+
+
+@pytest.mark.parametrize("decoder", [Evoked, Xdawn])
+def test_evoked_responses_are_found_and_nothing_else(decoder: type[Evoked | Xdawn]) -> None:
+    for effect, least, most in ((0.8, 0.9, 1.0), (0.0, 0.3, 0.7)):
+        fitted = decoder.fit(*evoked(effect, 120, 0))
+        x, y = evoked(effect, 200, 1)
+        answers = fitted.log_probabilities(x).argmax(axis=1)
+        assert least <= balanced_accuracy(confusion(y, answers, 2)) <= most
+
+
+def test_xdawn_is_for_few_classes() -> None:
+    with pytest.raises(ValueError, match="filters for each of 16 classes at most, got 20"):
+        Xdawn.fit(np.random.default_rng(0).normal(size=(40, 50, 4)), np.arange(40) % 20)
+
+
+def test_the_nearest_mean_is_that_of_pyriemann() -> None:
+    x, y = imagined(4)
+    others, _ = imagined(4, seed=1)
+    oracle = make_pipeline(Covariances("oas"), MDM("riemann"))
+    spanned = np.linalg.svd(np.concatenate(x), full_matrices=False)[2][:7]  # the average reference took one away
+    oracle.fit(spanned @ x.swapaxes(1, 2), y)
+    ours = Riemann.nearest_mean(x, y).log_probabilities(others)
+    assert np.mean(ours.argmax(axis=1) == oracle.predict(spanned @ others.swapaxes(1, 2))) > 0.98
+
+
+def test_a_penalty_is_chosen_on_the_validation_set_within_its_budget() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 200)), np.arange(40) % 2
+    x[:, 0] += y  # of so many features only one tells, so a strong penalty is better
+    held_out = HeldOut(rng.normal(size=(200, 200)), np.arange(200) % 2, 5)
+    held_out.x[:, 0] += held_out.y
+    chosen = fitted(logistic(), x, y, held_out, lambda other: other)
+    assert chosen.C < 1
+    assert fitted(logistic(), x, y, replace(held_out, n_settings=1), lambda other: other).C == 1.0
+    assert fitted(logistic(), x, y, None, lambda other: other).C == 1.0
+    losses = [loss(each.fit(x, y).predict_log_proba(held_out.x), each.classes_, held_out.y) for each in logistic()]
+    assert PENALTIES[int(np.argmin(losses))] == chosen.C

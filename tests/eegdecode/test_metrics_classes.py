@@ -6,12 +6,12 @@ from sklearn import metrics as sk
 
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import top_k
-from eegdecode.evaluation.metrics.auroc import auroc
 from eegdecode.evaluation.metrics.balanced_accuracy import balanced_accuracy
 from eegdecode.evaluation.metrics.kappa import kappa
 from eegdecode.evaluation.metrics.weighted_f1 import weighted_f1
 from eegdecode.evaluation.statistics import distances, retrieval
 from eegdecode.evaluation.statistics.confusion import confusion, confusion_of
+from eegdecode.training.validator import mean_auroc
 
 
 def said(n: int = 300, n_classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +38,10 @@ def test_all_are_scikit_learns(n_classes: int, seed: int) -> None:
     assert kappa(counts) == pytest.approx(sk.cohen_kappa_score(truth, answers), abs=1e-12)
     assert weighted_f1(counts) == pytest.approx(sk.f1_score(truth, answers, average="weighted"), abs=1e-12)
     one_vs_rest = [sk.roc_auc_score(truth == number, outputs[:, number]) for number in range(n_classes)]
-    assert auroc(truth, outputs) == pytest.approx(np.mean(one_vs_rest), abs=1e-12)
+    assert mean_auroc(truth, outputs) == pytest.approx(np.mean(one_vs_rest), abs=1e-12)
     if n_classes > 2:
         multi = sk.roc_auc_score(truth, np.exp(outputs), multi_class="ovr", average="macro")
-        assert auroc(truth, outputs) == pytest.approx(multi, abs=1e-7)
+        assert mean_auroc(truth, outputs) == pytest.approx(multi, abs=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -52,7 +52,7 @@ def test_a_class_that_never_occurs_counts_for_nothing_as_with_scikit_learn() -> 
     assert balanced_accuracy(counts) == pytest.approx(sk.balanced_accuracy_score(truth, answers))
     assert weighted_f1(counts) == pytest.approx(sk.f1_score(truth, answers, average="weighted"))
     one_vs_rest = [sk.roc_auc_score(truth == number, outputs[:, number]) for number in (0, 2, 3)]
-    assert auroc(truth, outputs) == pytest.approx(np.mean(one_vs_rest), abs=1e-12)
+    assert mean_auroc(truth, outputs) == pytest.approx(np.mean(one_vs_rest), abs=1e-12)
 
 
 def test_many_confusions_are_judged_at_once() -> None:
@@ -66,8 +66,8 @@ def test_who_always_says_the_same_is_at_chance() -> None:
     always = np.array([[0, 90], [0, 10]])
     assert balanced_accuracy(always) == 0.5
     assert kappa(always) == kappa(np.array([[0, 0], [0, 10]])) == 0
-    assert auroc(np.array([0, 1, 1]), np.zeros((3, 2))) == 0.5
-    assert np.isnan(auroc(np.ones(3, int), np.zeros((3, 2)))), "there is no window of another class"
+    assert mean_auroc(np.array([0, 1, 1]), np.zeros((3, 2))) == 0.5
+    assert np.isnan(mean_auroc(np.ones(3, int), np.zeros((3, 2)))), "there is no window of another class"
 
 
 def test_a_class_without_an_output_is_refused() -> None:

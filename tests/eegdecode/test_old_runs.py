@@ -15,7 +15,7 @@ from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import Launch, users_environ
 
 OLD = sorted((Path(__file__).parent / "old_runs").glob("*.tar.xz"))
-FORMER = "by code whose results differ (evaluate 1 → 3: the baseline csp is MNE's"
+FORMER = "by code whose results differ (evaluate 1 → 4: the baseline csp is MNE's"
 
 
 class Former(Launch):
@@ -75,10 +75,10 @@ def test_an_evaluation_says_that_todays_would_differ_and_one_of_the_old_model_is
     old = [f"model={model.name}", "scoring.n_null=120"]
     former("evaluate", *old, "--only", "--name", "anew")
     after = former.run("evaluate", "anew")
-    assert records.result(after)["meaning"] == 3 and records.result(after)["read"] == {model.name: 1}
+    assert records.result(after)["meaning"] == 4 and records.result(after)["read"] == {model.name: 1}
     report = read_json(after.out / "report.json")
-    assert report is not None and report["meaning"] == 3
-    assert "meaning 3 of evaluate" in (after.out / "report.html").read_text()
+    assert report is not None and report["meaning"] == 4
+    assert "meaning 4 of evaluate" in (after.out / "report.html").read_text()
     compared = former("compare", f"runs=[{before.name},{after.name}]")
     assert f"reads {before.name}, made {FORMER}" in compared.stdout
     (page,) = (RunDir(path) for path in former.runs() if path.name.startswith("compare"))
@@ -96,7 +96,7 @@ def test_a_stopped_training_goes_on_and_a_new_one_reads_the_old_store(former: Fo
     assert f"goes on from step {saved}" in text and "steps             400" in text
     assert cut.metrics.read_text().splitlines()[:saved] == metrics[:saved]
     assert records.plan(cut)["schema"] == records.SCHEMA and records.result(cut)["meaning"] == 1
-    assert "by code whose results differ (train 1 → 2: on several ranks" in former("resume", "cut").stdout
+    assert "by code whose results differ (train 1 → 3: on several ranks" in former("resume", "cut").stdout
     words = ["train", "study.yaml", f"train.data={store.name}", "train.optim.steps=2", "train.optim.validate_every=1"]
     assert "steps             2" in former(*words, "--name", "short", "--only").stdout
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation.baselines.classes import of_all_classes, two_or_more
+from eegdecode.evaluation.baselines.classes import HeldOut, fitted, logistic, of_all_classes, two_or_more
 
 BANDS_HZ = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 45.0)}
 
@@ -23,15 +23,19 @@ class BandPower:
     n_classes: int
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, sfreq: float, n_classes: int | None = None) -> "BandPower":
+    def fit(
+        cls, x: np.ndarray, y: np.ndarray, sfreq: float, n_classes: int | None = None, held_out: HeldOut | None = None
+    ) -> "BandPower":
         """From windows [window, time, channel] and classes [window]; rare classes count as much as frequent ones."""
-        from sklearn.linear_model import LogisticRegression
-
         two_or_more(y)
         powers = log_powers(x, sfreq)
         mean, spread = powers.mean(axis=0), powers.std(axis=0)
         spread[spread == 0] = 1
-        regression = LogisticRegression(class_weight="balanced", max_iter=1000).fit((powers - mean) / spread, y)
+
+        def standard(other: np.ndarray) -> np.ndarray:
+            return (log_powers(other, sfreq) - mean) / spread
+
+        regression = fitted(logistic(), (powers - mean) / spread, y, held_out, standard)
         return cls(sfreq, mean, spread, regression, int(np.max(y)) + 1 if n_classes is None else n_classes)
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:

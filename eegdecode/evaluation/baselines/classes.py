@@ -1,4 +1,10 @@
-"""What the decoders of classes share."""
+"""What the decoders of classes share: the space of their signals, and classifiers whose setting is chosen on the
+validation set, as a network's step is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -7,6 +13,62 @@ RANK = 1e-9
 left there is the rounding of float32, which MNE's own estimate of the rank takes for signal."""
 CHUNK = 256
 """Windows that are computed on at once."""
+
+
+PENALTIES = (1.0, 0.1, 0.01, 10.0, 0.001)
+"""C of logistic regressions; the first is scikit-learn's."""
+SHRINKAGES = ("auto", 0.1, 0.5, 0.9, 0.01)
+"""Of the covariance of an LDA; the first is Ledoit and Wolf's, the one of MOABB."""
+FEWEST = 8
+"""Validation windows on which a setting is chosen; with fewer it is the first."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Windows [window, time, channel] that are held out of a fit, and their classes [window]; a setting is chosen on
+    them out of the first so many."""
+
+    x: np.ndarray
+    y: np.ndarray
+    n_settings: int
+
+
+def logistic() -> list[Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    return [LogisticRegression(C=c, class_weight="balanced", max_iter=1000) for c in PENALTIES]
+
+
+def lda(n_classes: int) -> list[Any]:
+    """Classes count alike, as in the balanced accuracy."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    priors = np.full(n_classes, 1 / n_classes)
+    return [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=each, priors=priors) for each in SHRINKAGES]
+
+
+def fitted(
+    classifiers: Sequence[Any],
+    features: np.ndarray,
+    y: np.ndarray,
+    held_out: HeldOut | None,
+    features_of: Callable[[np.ndarray], np.ndarray],
+) -> Any:
+    """Fit the classifiers; return the one with the lowest loss on held-out windows, else the first."""
+    if held_out is None or held_out.n_settings < 2 or len(held_out.y) < FEWEST:
+        return classifiers[0].fit(features, y)
+    tried = [each.fit(features, y) for each in classifiers[: held_out.n_settings]]
+    of_held_out = features_of(held_out.x)
+    return tried[
+        int(np.argmin([loss(each.predict_log_proba(of_held_out), each.classes_, held_out.y) for each in tried]))
+    ]
+
+
+def loss(log_probabilities: np.ndarray, occur: np.ndarray, y: np.ndarray) -> float:
+    """Cross-entropy, the mean over classes, so that rare ones count as much as frequent ones."""
+    n_classes = 1 + max(int(occur.max()), int(y.max()))
+    own = of_all_classes(log_probabilities, occur, n_classes)[np.arange(len(y)), y]
+    return float(-np.mean([own[y == each].mean() for each in np.unique(y)]))
 
 
 def two_or_more(y: np.ndarray) -> np.ndarray:

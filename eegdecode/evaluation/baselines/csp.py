@@ -8,12 +8,13 @@ MOABB calls DLCSPauto + shLDA.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy import signal as dsp
 
-from eegdecode.evaluation.baselines.classes import CHUNK, of_all_classes, spanned, two_or_more
+from eegdecode.evaluation.baselines.classes import CHUNK, HeldOut, fitted, lda, of_all_classes, spanned, two_or_more
 
 BAND_HZ = (8.0, 30.0)  # the mu and the beta rhythm
 N_COMPONENTS = 6  # MOABB's number; of more classes than that, one for each
@@ -38,10 +39,10 @@ class CSP:
         sfreq: float,
         n_classes: int | None = None,
         band_hz: tuple[float, float] | None = BAND_HZ,
+        held_out: HeldOut | None = None,
     ) -> "CSP":
         """From windows [window, time, channel] and classes [window]; band_hz None takes the signals as they are."""
         import mne
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import FunctionTransformer
 
@@ -55,11 +56,12 @@ class CSP:
             rank={"mag": len(space)},  # as MNE calls channels that it knows nothing of
             component_order="alternate" if len(occur) == 2 else "mutual_info",
         )
-        # Classes count alike, as in the balanced accuracy
-        lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(len(occur), 1 / len(occur)))
-        pipeline = make_pipeline(filters, FunctionTransformer(_floored), lda)
+        powers = make_pipeline(filters, FunctionTransformer(_floored))
         with mne.use_log_level("error"), np.errstate(divide="ignore"):
-            pipeline.fit(space @ banded, y)
+            features = powers.fit_transform(space @ banded, y)
+            of_others = partial(_features, powers, space, sfreq, band_hz)
+            classifier = fitted(lda(len(occur)), features, y, held_out, of_others)
+        pipeline = make_pipeline(*powers, classifier)
         return cls(sfreq, band_hz, space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -67,6 +69,13 @@ class CSP:
         with np.errstate(divide="ignore"):
             log_p = self.pipeline.predict_log_proba(self.space @ _banded(x, self.sfreq, self.band_hz))
         return of_all_classes(log_p, self.pipeline.classes_, self.n_classes)
+
+
+def _features(
+    powers: Any, space: np.ndarray, sfreq: float, band_hz: tuple[float, float] | None, x: np.ndarray
+) -> np.ndarray:
+    features: np.ndarray = powers.transform(space @ _banded(x, sfreq, band_hz))
+    return features
 
 
 def _floored(log_variances: np.ndarray) -> np.ndarray:

@@ -26,8 +26,13 @@ EVERYBODY = ""  # the key of the decoder of all subjects
 
 
 def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
-    """The outputs of the ridge on the same windows, [row, feature]. The validation set determines the penalty, one for
-    all subjects.
+    """The outputs of the ridge on the same windows, [row, feature]."""
+    return ridges(trained, [windows], cfg, ctx)[0]
+
+
+def ridges(trained: Trained, several: Sequence[Decoded], cfg: Scoring, ctx: Context) -> list[np.ndarray]:
+    """Its outputs on the windows of the test set, and of the validation set if these are given too. The validation set
+    determines the penalty, one for all subjects.
 
     A subject without training trials is decoded by a decoder trained on all others.
     """
@@ -39,7 +44,8 @@ def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.
     wanted = sorted({subject_of[segment] for segment in chain(parts.val, parts.test)})
     keys = dict.fromkeys(subject if subject in trained_subjects else EVERYBODY for subject in wanted)
     trials_of = {key: [each for each in parts.train if key in (subject_of[each], EVERYBODY)] for key in keys}
-    in_all = sum(PASSES * len(own) for own in trials_of.values()) + len(parts.val) + len(parts.test)
+    in_all = sum(PASSES * len(own) for own in trials_of.values())
+    in_all += len(several) * len(parts.val) + len(parts.test)
     numbers = count()
 
     def beat() -> None:
@@ -63,18 +69,22 @@ def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.
 
     in_validation = [correlation(outputs, y).mean(axis=-1) for y, outputs in map(decoded, parts.val)]
     chosen = int(np.mean(in_validation, axis=0).argmax())
-    whole = {}
-    for segment in parts.test:
-        stored = data.recordings[segment.recording]
-        place = stored.name, stored.trials.index(segment.trial)
-        whole[place] = bounds(segment, stored)[0] / stored.sfreq, decoded(segment)[1][chosen]
-    rows = []
-    for window in windows.trials:
-        start_s, outputs = whole[window.recording, window.trial]
-        first = max(0, round((window.start_s - start_s) * windows.sfreq))
-        first = min(first, len(outputs) - len(window.output))  # what rounding does at the end
-        rows.append(outputs[first : first + len(window.output)])
-    return np.concatenate(rows)
+
+    def rows(segments: Sequence[Segment], windows: Decoded) -> np.ndarray:
+        whole = {}
+        for segment in segments:
+            stored = data.recordings[segment.recording]
+            place = stored.name, stored.trials.index(segment.trial)
+            whole[place] = bounds(segment, stored)[0] / stored.sfreq, decoded(segment)[1][chosen]
+        outputs = []
+        for window in windows.trials:
+            start_s, of_trial = whole[window.recording, window.trial]
+            first = max(0, round((window.start_s - start_s) * windows.sfreq))
+            first = min(first, len(of_trial) - len(window.output))  # what rounding does at the end
+            outputs.append(of_trial[first : first + len(window.output)])
+        return np.concatenate(outputs)
+
+    return [rows(*each) for each in zip((parts.test, parts.val), several, strict=False)]
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,36 @@
 """Linear baselines for windows that have one target each, on the same split and windows as the network.
 
-Classes: CSP with LDA; band powers, and covariances in a tangent space, with logistic regression. Embeddings and
-numbers: ridge from the window. Each subject has a decoder of its own; a subject with test trials only is decoded by a
-decoder trained on all others.
+Classes: see OF_CLASSES; of windows that are locked to events also EVOKED, and of classes that are frequencies
+STEADY_STATE. Embeddings and numbers: ridge from the window. Each subject has a decoder of its own; a subject with test
+trials only is decoded by a decoder trained on all others.
 """
 
 import logging
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
+from eegdecode.data.config import EpochWindows
 from eegdecode.data.loading import gather, windows
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
+from eegdecode.evaluation.baselines.classes import HeldOut
 from eegdecode.evaluation.baselines.csp import CSP
+from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
+from eegdecode.evaluation.baselines.steady_state import FBCCA, TRCA, FilterBank, frequencies
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
+from eegdecode.evaluation.config import Tune
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.training import validator
 from eegdecode.training.model_file import Trained
 from hpc.rank.context import Context, Preempted
+from hpc.runs import records
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +45,57 @@ MOST_FITTED = 1 << 14
 Decode = Callable[[np.ndarray], np.ndarray]
 
 
-def baselines(trained: Trained, decoded: Decoded, ctx: Context) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The outputs of each baseline by name, [row, feature]; and sentences on those that could not be fitted."""
+class Outputs(NamedTuple):
+    """Of each baseline by name, [row, feature], on the test set and on the validation set; and sentences on those that
+    could not be fitted."""
+
+    test: dict[str, np.ndarray]
+    val: dict[str, np.ndarray]
+    failures: list[str]
+
+
+def baselines(trained: Trained, decoded: Decoded, ctx: Context, tune: Tune = "equal") -> Outputs:
+    """Fit all of them to the training set, and decode. `tune`: see Scoring."""
     data, parts = open_data(trained, ctx)
-    test = validator.batches(trained.train().windows, parts.test, data, whole_trials=False)
+    sets = [
+        validator.batches(trained.train().windows, part, data, whole_trials=False) for part in (parts.test, parts.val)
+    ]
     train = _windows(trained, parts.train, data, ctx, "training windows")
     val = _windows(trained, parts.val, data, ctx, "validation windows")
-    fits = OF_CLASSES if decoded.kind == "classes" else {"ridge": _ridge}
-    outputs: dict[str, np.ndarray] = {}
-    failures: list[str] = []
-    for name, fit in fits.items():
-        decoder = _by_subject(name, partial(fit, trained=trained, decoded=decoded), train, val, ctx)
+    task = Task(trained, decoded.classes, n_settings(trained) if tune == "equal" else 1)
+    outputs = Outputs({}, {}, [])
+    for name, fit in fits_of(trained, decoded).items():
+        decoder = _by_subject(name, partial(fit, task=task), train, val, ctx)
         try:
-            rows = []
-            for done, places in enumerate(test):
-                ctx.progress(name, done, len(test))
+            rows: list[np.ndarray] = []
+            for done, places in enumerate(chain(*sets)):
+                ctx.progress(name, done, sum(map(len, sets)))
                 if ctx.should_stop():
                     raise Preempted
                 rows.append(_decoded(decoder, _gathered(trained, places, data)))
-            outputs[name] = np.concatenate(rows)
+            outputs.test[name], outputs.val[name] = (
+                np.concatenate(part) for part in (rows[: len(sets[0])], rows[len(sets[0]) :])
+            )
         except ValueError as error:  # as where all subjects together have too few windows of a class
             sentence = f"The linear baseline {name} is left out, as it could not be fitted: {str(error).rstrip('.')}."
             log.warning("%s", sentence)
-            failures.append(sentence)
-    return outputs, failures
+            outputs.failures.append(sentence)
+    return outputs
+
+
+def fits_of(trained: Trained, decoded: Decoded) -> "dict[str, Fit]":
+    """The baselines for these windows, by name."""
+    if decoded.kind != "classes":
+        return {"ridge": _ridge}
+    is_locked = isinstance(trained.train().windows, EpochWindows)
+    has_frequencies = bool(frequencies(decoded.classes))
+    return OF_CLASSES | (EVOKED if is_locked else {}) | (STEADY_STATE if has_frequencies else {})
+
+
+def n_settings(trained: Trained) -> int:
+    """The budget of tuning: as many settings of a baseline may be tried on the validation set as steps of the network
+    were."""
+    return sum("val_loss" in line for line in records.metrics(trained.run)) or 1
 
 
 def _by_subject(
@@ -144,28 +179,73 @@ def _gathered(trained: Trained, places: windows.Places, data: Store) -> _Part:
     return _Part(x, y.reshape(len(y), -1), subject)
 
 
-def _places(y: np.ndarray, trained: Trained) -> np.ndarray:
-    return np.searchsorted(np.array(trained.spec.class_values), y[:, 0])
+class Task(NamedTuple):
+    """What all baselines of classes are fitted to. `n_settings`: how many of a baseline's are tried."""
+
+    trained: Trained
+    classes: tuple[str, ...]
+    n_settings: int
+
+    @property
+    def sfreq(self) -> float:
+        return self.trained.spec.sfreq
+
+    def places(self, part: _Part) -> np.ndarray:
+        """[window]: the class, as a place among all."""
+        return np.searchsorted(np.array(self.trained.spec.class_values), part.y[:, 0])
+
+    def held_out(self, val: _Part) -> HeldOut:
+        val = val.to_fit()
+        return HeldOut(val.x, self.places(val), self.n_settings)
 
 
-def _csp(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+Fit = Callable[[_Part, _Part, Task], Decode]
+
+
+def _csp(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    fitted = CSP.fit(train.x, _places(train.y, trained), trained.spec.sfreq, len(decoded.classes))
+    fitted = CSP.fit(train.x, task.places(train), task.sfreq, len(task.classes), held_out=task.held_out(val))
     return fitted.log_probabilities
 
 
-def _bandpower(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
-    fitted = BandPower.fit(train.x, _places(train.y, trained), trained.spec.sfreq, len(decoded.classes))
+def _bandpower(train: _Part, val: _Part, task: Task) -> Decode:
+    fitted = BandPower.fit(train.x, task.places(train), task.sfreq, len(task.classes), held_out=task.held_out(val))
     return fitted.log_probabilities
 
 
-def _riemann(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+def _riemann(train: _Part, val: _Part, task: Task) -> Decode:
     train = train.to_fit()
-    return Riemann.fit(train.x, _places(train.y, trained), len(decoded.classes)).log_probabilities
+    return Riemann.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
 
 
-OF_CLASSES = {"csp": _csp, "bandpower": _bandpower, "riemann": _riemann}
+def _mdm(train: _Part, val: _Part, task: Task) -> Decode:
+    train = train.to_fit()
+    return Riemann.nearest_mean(train.x, task.places(train), len(task.classes)).log_probabilities
 
 
-def _ridge(train: _Part, val: _Part, trained: Trained, decoded: Decoded) -> Decode:
+def _evoked(train: _Part, val: _Part, task: Task) -> Decode:
+    train = train.to_fit()
+    return Evoked.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
+
+
+def _xdawn(train: _Part, val: _Part, task: Task) -> Decode:
+    train = train.to_fit()
+    return Xdawn.fit(train.x, task.places(train), len(task.classes), task.held_out(val)).log_probabilities
+
+
+def _steady(kind: type[FBCCA] | type[TRCA] | type[FilterBank], train: _Part, val: _Part, task: Task) -> Decode:
+    train, hz = train.to_fit(), frequencies(task.classes)
+    return kind.fit(train.x, task.places(train), task.sfreq, hz, task.held_out(val)).log_probabilities
+
+
+OF_CLASSES: dict[str, Fit] = {"csp": _csp, "bandpower": _bandpower, "riemann": _riemann, "mdm": _mdm}
+EVOKED: dict[str, Fit] = {"evoked": _evoked, "xdawn": _xdawn}
+STEADY_STATE: dict[str, Fit] = {
+    "fbcca": partial(_steady, FBCCA),
+    "trca": partial(_steady, TRCA),
+    "filterbank": partial(_steady, FilterBank),
+}
+
+
+def _ridge(train: _Part, val: _Part, task: Task) -> Decode:
     return WindowRidge.fit(train.x, train.y, val.x, val.y).decode

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eegdecode.evaluation import results
+from eegdecode.evaluation import confounds, results
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics import Headline, Metric, metrics
@@ -162,7 +162,11 @@ def pool(folds: Sequence[Fold]) -> Pooled:
                 f"{next(iter(repetitions)) or 'the first'} {len(keys[0])}, some of them others: with split.folds each "
                 "tests all of them"
             )
-    return replace(_pooled(every), audit=audit)
+    several = [fold.decoded for fold in folds]
+    names = (results.NETWORK, *shared) if all(each.validation for each in several) else ()
+    validation = {name: float(np.mean([each.validation[name] for each in several])) for name in names}
+    reached = confounds.of_folds([each.confounds for each in several])
+    return replace(_pooled(every), audit=audit, validation=validation, confounds=reached)
 
 
 def _pooled(repetitions: tuple[tuple[Decoded, ...], ...]) -> Pooled:

@@ -5,11 +5,9 @@ the next one.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from eegdecode.evaluation.config import Evaluate
 from eegdecode.evaluation.cross_validation import choice, folds, report
@@ -24,10 +22,9 @@ from hpc.media import many
 from hpc.rank.context import Context
 from hpc.runs import products
 
-Baselines = Mapping[str, np.ndarray]
-Decode = Callable[[Sequence[Path], str, Baselines | None], Decoded | None]
-"""Decodes the test windows with some models together, under a name of its own; with baselines, unless they are given.
-None on ranks but the first."""
+Decode = Callable[[Sequence[Path], str, Decoded | None], Decoded | None]
+"""Decodes the test windows with some models together, under a name of its own; with baselines, as they are in the same
+windows if these are given. None on ranks but the first."""
 MOST_NAMED = 5
 
 
@@ -40,6 +37,8 @@ def chosen(models: Sequence[Path], cfg: Evaluate) -> list[Chosen]:
     is_one = choice.is_cross_validation([choice.training(each.run, each.config) for each in several])
     if not is_one and cfg.seeds != "apart":
         return []
+    if cfg.control != "none":
+        raise ValueError("control=shuffled is for models of one split: evaluate one of the folds with it")
     return choice.choose(several, cfg.seeds or "apart", cfg.choice, runs)
 
 
@@ -55,7 +54,7 @@ def run(cfg: Evaluate, ctx: Context, several: Sequence[Chosen], decode: Decode) 
     untested = _untested(several, ctx)
     there = ctx.gather(sorted(path.name for path in (ctx.out / "predictions").glob("*.h5")))[0]
     decoded: list[Fold] = []
-    baselines: dict[str, Baselines] = {}
+    known: dict[str, Decoded] = {}
     for number, each in enumerate(several):
         path = ctx.out / "predictions" / f"{number:03d}.h5"
         first = each.models[0]
@@ -64,11 +63,11 @@ def run(cfg: Evaluate, ctx: Context, several: Sequence[Chosen], decode: Decode) 
             windows = predictions.read(path) if ctx.world.is_first else None
         else:
             models = [model.run.out for model in each.models]
-            windows = decode(models, f"-{number:03d}", baselines.get(same))
+            windows = decode(models, f"-{number:03d}", known.get(same))
             if windows is not None:
                 predictions.write(path, windows)
         if windows is not None:
-            baselines[same] = windows.baselines
+            known[same] = windows
             decoded.append(Fold(each.fold, each.repetition, windows))
     if not ctx.world.is_first:
         return {}

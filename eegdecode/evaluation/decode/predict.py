@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, scored_as
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.preprocessing.steps import StepConfig
-from eegdecode.training import model_file
+from eegdecode.training import model_file, setup
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
 from hpc import config
@@ -41,9 +42,11 @@ def decode(
     ctx: Context,
     weigh: ensemble.Weigh = "mean",
     retrieval_from: int = Scoring.retrieval_from,
+    of: Literal["test", "val", "control"] = "test",
     part: str = "",
 ) -> tuple[Trained, Decoded] | None:
-    """The first of the models, and the test windows decoded by all of them together; None on ranks but the first.
+    """The first of the models, and the windows of a set decoded by all of them together; None on ranks but the first.
+    `of`: the set; a control is tested on the test set.
 
     Several models must be of one task on one split. `part` names what is decoded, if a stage decodes more than once.
     """
@@ -54,11 +57,11 @@ def decode(
     device = ddp.device(ctx)
     networks = [each.network().to(device) for each in several]
     kind = kind_of(trained, retrieval_from)
-    validator = Validator(trained.train(), parts.test, data, trained.spec, networks[0])
+    validator = Validator(trained.train(), parts.val if of == "val" else parts.test, data, trained.spec, networks[0])
     mine = ctx.world.share(range(len(validator.batches)))
     outputs: list[np.ndarray] = []
     for done, number in enumerate(mine):
-        ctx.progress("decode", done, len(mine))
+        ctx.progress(f"decode {of}", done, len(mine))
         if ctx.should_stop():
             raise Preempted
         batch = validator.batch(number, device)
@@ -68,9 +71,9 @@ def decode(
         if kind == "classes":
             predicted = functional.log_softmax(predicted, dim=-1)
         outputs += list(ensemble.together(predicted.cpu().numpy(), weigh, kind == "classes"))
-    ctx.progress("decode", len(mine), len(mine))
+    ctx.progress(f"decode {of}", len(mine), len(mine))
     sizes = [len(batch.start) for batch in validator.batches]
-    merged = _all_ranks(outputs, sizes, ctx, part)
+    merged = _all_ranks(outputs, sizes, ctx, f"{part}-{of}")
     if merged is None:
         return None
     windows = _trials(validator, merged, data, trained, kind)
@@ -205,9 +208,7 @@ def stitched(windows: Sequence[DecodedTrial], sfreq: float) -> list[DecodedTrial
     return trials
 
 
-def _all_ranks(
-    mine: Sequence[np.ndarray], sizes: Sequence[int], ctx: Context, part: str = ""
-) -> list[np.ndarray] | None:
+def _all_ranks(mine: Sequence[np.ndarray], sizes: Sequence[int], ctx: Context, part: str) -> list[np.ndarray] | None:
     """The outputs of all ranks, in the order of the windows; None on ranks but the first. Through files: there is no
     process group."""
     if ctx.world.size == 1:
@@ -237,7 +238,7 @@ def _part(path: Path) -> list[np.ndarray]:
 
 def open_data(trained: Trained, ctx: Context) -> tuple[Store, Splits]:
     """The data that a model was trained on, with the same split."""
-    data = store.open_store(*(ctx.input(name) for name in trained.data))
+    data = setup.controlled(trained.train(), store.open_store(*(ctx.input(name) for name in trained.data)))
     data_spec = data.spec(trained.target)
     spec = replace(trained.train().objective.asks(data_spec).knowing(trained.spec), n_times=trained.spec.n_times)
     if spec != trained.spec:

@@ -3,6 +3,8 @@
     window/subject, session, recording, block, stimulus, trial, start_s    one row a window, in the test set's order
     window/first, window/count                               its rows in the arrays below
     truth, output                                            [row, feature]; outputs of other decoders in baseline/NAME
+    validation/of, value                                     names of decoders, and their headline metric there
+    confounds/of, value                                      what else may tell the target, and how well it does
 
 Attributes say the kind of task, the rate in Hz (0 where a window has one row), the target and the names of classes.
 """
@@ -66,6 +68,11 @@ class Decoded:
     classes: tuple[str, ...] = ()
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The outputs of baseline decoders for the same rows, [row, feature]."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The headline metric of each decoder on the validation set, by which the best is chosen: `network` and baselines.
+    """
+    confounds: Mapping[str, float] = field(default_factory=dict)
+    """Sentences on what else than the brain may tell the target here, each with the headline metric of that alone."""
     computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `once` keeps; a copy of these windows begins without it."""
 
@@ -92,7 +99,7 @@ class Decoded:
         ends = np.cumsum([len(trial.output) for trial in self.trials])
         rows = np.split(self.baselines[baseline], ends[:-1])
         trials = (replace(trial, output=output) for trial, output in zip(self.trials, rows, strict=True))
-        return replace(self, trials=tuple(trials), baselines={})
+        return replace(self, trials=tuple(trials), baselines={}, validation={})
 
 
 def once(compute: Callable[Concatenate[Decoded, P], T]) -> Callable[Concatenate[Decoded, P], T]:
@@ -127,6 +134,9 @@ def write(path: Path, decoded: Decoded) -> None:
         draft.array("output", decoded.output)
         for name, rows in decoded.baselines.items():
             draft.array(f"baseline/{name}", rows)
+        for name, numbers in (("validation", decoded.validation), ("confounds", decoded.confounds)):
+            file[f"{name}/of"] = np.array(list(numbers), TEXT) if numbers else np.empty(0)
+            file[f"{name}/value"] = np.array(list(numbers.values()), np.float64)
 
     hdf5.write(path, fill)
 
@@ -160,4 +170,13 @@ def read(path: Path) -> Decoded:
             about["target"],
             tuple(map(str, about["classes"])),
             {name: rows[:] for name, rows in file.get("baseline", {}).items()},
+            *(_numbers(file, name) for name in ("validation", "confounds")),
         )
+
+
+def _numbers(file: h5py.File, name: str) -> dict[str, float]:
+    """Numbers with their names; none in older files."""
+    if name not in file or not len(file[f"{name}/of"]):
+        return {}
+    names, values = file[f"{name}/of"].asstr()[:].tolist(), file[f"{name}/value"][:].tolist()
+    return dict(zip(names, values, strict=True))

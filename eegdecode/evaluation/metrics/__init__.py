@@ -44,6 +44,9 @@ class Headline:
         What `by_subject` is for these windows, if not the metric itself; else empty.
     permuted
         What the null permutes for these windows, if so few of it may be there that nothing can be decided.
+    by_unit
+        Numbers whose mean is its value, one for each part of the test set that is independent of the others, and what
+        these parts are: two decoders are compared by them if there are few subjects.
     """
 
     what: Callable[[Decoded], str]
@@ -51,6 +54,7 @@ class Headline:
     null_by_subject: Callable[[Decoded, Scoring], np.ndarray]
     of_subjects: Callable[[Decoded], str] = lambda _: ""
     permuted: Callable[[Decoded], Permuted | None] = lambda _: None
+    by_unit: Callable[[Decoded, Scoring], tuple[np.ndarray, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,15 @@ def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
     return np.array([float(balanced_accuracy(each)) for each in of_each])
 
 
+def by_unit(decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, str]:
+    """What each exchangeable unit adds: a window that is right counts by how rare its class is."""
+    true, unit = truth(decoded), np.unique(grouping.units(decoded).of, return_inverse=True)[1].reshape(-1)
+    counts = np.bincount(true)
+    right = (predicted(decoded) == true) / (np.count_nonzero(counts) * counts[true])
+    sums = np.bincount(unit, right)
+    return len(sums) * sums, "exchangeable units"
+
+
 def null_by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
     """With the classes permuted among the units of the subject; or with the class of another subject."""
     if grouping.is_of_people(decoded):
@@ -98,6 +107,7 @@ BALANCED_ACCURACY = Metric(
         null_by_subject,
         lambda decoded: "the share of correct windows" if grouping.is_of_people(decoded) else "",
         permuted,
+        by_unit,
     ),
     order=0,
 )

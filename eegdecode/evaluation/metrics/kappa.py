@@ -3,7 +3,7 @@
 import numpy as np
 
 from eegdecode.evaluation.metrics import Decoded, Metric, Scoring
-from eegdecode.evaluation.statistics.confusion import confusion_of
+from eegdecode.evaluation.statistics.confusion import confusion_of, dealt
 
 
 def kappa(confusions: np.ndarray) -> np.ndarray:
@@ -18,6 +18,10 @@ def score(decoded: Decoded, cfg: Scoring) -> float:
     return float(kappa(confusion_of(decoded)))
 
 
+def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    return kappa(dealt(decoded, cfg))
+
+
 KAPPA = Metric(
     "kappa",
     "Cohen's kappa",
@@ -25,5 +29,6 @@ KAPPA = Metric(
     ("classes",),
     score,
     chance=0.0,
+    null=null,
     order=10,
 )

@@ -39,6 +39,10 @@ def by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
     return np.array([_of_trials(decoded)[own].mean() for own in _trials_of_each(decoded)])
 
 
+def by_unit(decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, str]:
+    return _of_trials(decoded), "trials"
+
+
 def null_by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
     """[null, draw, subject]"""
     every, subjects = _others_and_nulls(decoded, cfg)[1], _trials_of_each(decoded)
@@ -94,6 +98,6 @@ R = Metric(
     score,
     chance,
     null,
-    headline=Headline(what, by_subject, null_by_subject),
+    headline=Headline(what, by_subject, null_by_subject, by_unit=by_unit),
     order=0,
 )

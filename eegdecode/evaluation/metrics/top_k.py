@@ -70,6 +70,9 @@ class Top:
     def by_subject(self, decoded: Decoded, cfg: Scoring) -> np.ndarray:
         return grouping.by_subject(grouping.numbers(decoded)[0], _hits(decoded, self)[None])[0]
 
+    def by_unit(self, decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, str]:
+        return grouping.by_subject(candidates(decoded)[1], _hits(decoded, self)[None])[0], "candidates"
+
     def null_by_subject(self, decoded: Decoded, cfg: Scoring) -> np.ndarray:
         return _dealt(decoded, self, cfg)[1]
 
@@ -78,7 +81,11 @@ class Top:
         if self.ways is not None:
             name, label = f"{name}_of_{self.ways}", f"{label} of {self.ways}"
         null = self.null if decides else None
-        headline = Headline(self.what, self.by_subject, self.null_by_subject, permuted=permuted) if decides else None
+        headline = None
+        if decides:
+            headline = Headline(
+                self.what, self.by_subject, self.null_by_subject, permuted=permuted, by_unit=self.by_unit
+            )
         order = self.k if self.ways is None else 20 + self.k  # behind those of all candidates
         return Metric(name, label, how, ("retrieval",), self.score, self.chance, null, headline=headline, order=order)
 

@@ -18,7 +18,11 @@ def score(decoded: Decoded, cfg: Scoring) -> float:
 
 
 def chance(decoded: Decoded, cfg: Scoring) -> float:
-    return float(weighted_f1(dealt(decoded, cfg)).mean())
+    return float(null(decoded, cfg).mean())
+
+
+def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+    return weighted_f1(dealt(decoded, cfg))
 
 
 WEIGHTED_F1 = Metric(
@@ -28,5 +32,6 @@ WEIGHTED_F1 = Metric(
     ("classes",),
     score,
     chance,
+    null,
     order=20,
 )

@@ -17,8 +17,9 @@ def write(folder: Path, result: Result) -> None:
 def markdown(result: Result) -> str:
     main, unit = result.figures[result.headline], "trial" if result.kind == "sequence" else "window"
     lines = [
-        f"# {media.markdown(result.verdict.capitalize())}",
+        f"# {media.markdown(result.data_verdict.capitalize())}",
         "",
+        *_answers(result),
         f"{media.markdown(result.headline)} {_say(main.value)} (chance level {_say(main.chance)}, p = {main.p:.3f}): "
         f"{media.markdown(result.what)}.{_permuted(result)}",
         "",
@@ -40,6 +41,20 @@ def markdown(result: Result) -> str:
         own = f"| {_say(row.bound)} | {row.p_holm:.3f} " if tested else ""
         lines.append(f"| {media.markdown(row.subject)} | {row.n_windows} | {_say(row.value)} {own}| {baselines} |")
     return "\n".join(lines) + "\n"
+
+
+def _answers(result: Result) -> list[str]:
+    """What the best decoder and the network do, and whether the network adds to the linear ones."""
+    chosen, best, own = "validation" if result.is_chosen else "test", result.decoders[result.best], result.difference
+    lines = [
+        f"Data: {result.data_verdict}, by {result.best} (best on the {chosen} set), {_say(best.value)}",
+        f"Network: {result.verdict}",
+    ]
+    if own is not None:
+        interval = "" if own.p is None else f" [{_say(own.low or 0.0)}, {_say(own.high or 0.0)}], p = {own.p:.3f}"
+        against = f"Network minus {result.best_linear}: {result.difference_verdict}"
+        lines.append(f"{against}, {_say(own.value)}{interval}, over {own.units}")
+    return [*(f"* {media.markdown(line)}" for line in lines), ""]
 
 
 def _permuted(result: Result) -> str:

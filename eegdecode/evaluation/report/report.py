@@ -7,14 +7,26 @@ from typing import Any
 from eegdecode.evaluation.decode.ensemble import Weigh
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import metrics
-from eegdecode.evaluation.report import examples, relevance, sections
-from eegdecode.evaluation.results import Result
+from eegdecode.evaluation.report import curves, examples, relevance, sections
+from eegdecode.evaluation.results import NETWORK, Result
 from eegdecode.page import page, say
 from eegdecode.plots import DotPlot, Dots
 from eegdecode.training.model_file import Trained
+from eegdecode.training.monitor import doctor
 from hpc.runs import products
 from hpc.runs.rundir import RunDir
 
+DECODERS = {
+    "csp": "common spatial patterns between 8 and 30 Hz, then LDA",
+    "bandpower": "the power of each channel in five bands, then logistic regression",
+    "riemann": "covariances in the tangent space of their Riemannian mean, then logistic regression",
+    "mdm": "the nearest Riemannian mean of the covariances of a class",
+    "evoked": "the means of each channel over stretches of time, then LDA with shrinkage",
+    "xdawn": "xDAWN filters, and the covariances with the mean responses in their tangent space, then regression",
+    "fbcca": "canonical correlations with sines of each frequency in a bank of filters, then logistic regression",
+    "trca": "correlations with the mean response to each class through task-related components, then regression",
+    "filterbank": "covariances of the signals around each frequency in the tangent space, then logistic regression",
+}
 BOUND = "95th percentile of the null"
 WEIGHED: dict[Weigh, str] = {
     "mean": "whose outputs are averaged",
@@ -73,7 +85,7 @@ def of_result(result: Result) -> dict[str, Any]:
         name: [say(figures[name]) if name in figures else "–" for figures in baselines.values()]
         for name in result.figures
     }
-    best = max(baselines, key=lambda name: baselines[name][headline], default="")
+    best = result.best_linear
     unit = "trial" if result.kind == "sequence" else "window"
     by_metric = [
         [
@@ -93,9 +105,13 @@ def of_result(result: Result) -> dict[str, Any]:
         "titles": titles,
         "explanations": {name: metric.explanation for name, metric in declared.items()},
         "of_baselines": of_baselines,
-        "best": best,
+        "decoder_names": {name: "the network" if name == NETWORK else name for name in result.decoders},
+        "decoder_texts": {name: text for name, text in DECODERS.items() if name in baselines},
         "linear": baselines[best][headline] if best else None,
         "n_ahead": sum(row.value > row.baselines[best] for row in result.subjects) if best else 0,
+        "one_class": _one_class(result),
+        "by_decoder": _by_decoder(result, titles[headline]),
+        **(curves.of_classes(result) if result.kind == "classes" else {}),
         "by_metric": (["Metric", "network", "chance level", BOUND, "p", *baselines], by_metric),
         "of_subjects": of_subjects,
         "subjects": _dots(result, of_subjects),
@@ -103,8 +119,42 @@ def of_result(result: Result) -> dict[str, Any]:
     }
 
 
+def _one_class(result: Result) -> str:
+    """A sentence if the network gives all test windows one class, though it tells them apart."""
+    if result.kind != "classes" or "auroc" not in result.figures:
+        return ""
+    counts = [each.n_predicted for each in result.of_classes[NETWORK]]
+    n_classes = sum(each.n_windows > 0 for each in result.of_classes[NETWORK])
+    accuracy, auroc = (result.figures[name].value for name in ("balanced_accuracy", "auroc"))
+    return doctor.one_class(max(counts) / sum(counts), auroc, accuracy, n_classes, "test")
+
+
+def _by_decoder(result: Result, title: str) -> tuple[list[str], list[list[str]]]:
+    """The headline of each decoder, with what tells whether it is above chance, and whether the network is better."""
+    head = ["Decoder", "validation", title, "95 %", BOUND, "p", "network minus it", "95 %", "p", "over"]
+    rows = []
+    for name, figure in result.decoders.items():
+        own = [say(figure.value), _interval(figure.low, figure.high), _or_dash(figure.bound)]
+        row = [name, _or_dash(result.validation.get(name)), *own, "–" if figure.p is None else f"{figure.p:.3f}"]
+        if name == NETWORK:
+            rows.append([*row, "–", "–", "–", "–"])
+            continue
+        of = result.baseline_results[name].difference
+        p = "–" if of.p is None else f"{of.p:.3f}"
+        rows.append([*row, say(of.value), _interval(of.low, of.high), p, of.units])
+    return head, rows if result.baseline_results else []
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else say(value)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{say(low)} to {say(high)}"
+
+
 def _dots(result: Result, of_subjects: str) -> DotPlot:
-    first, chance = next(iter(result.baselines), ""), result.figures[result.headline].chance
+    first, chance = result.best_linear, result.figures[result.headline].chance
     rows = [Dots(row.subject, row.value, row.baselines.get(first, chance), row.bound) for row in result.subjects]
     label = f"{of_subjects} of each subject, with the null and a baseline. The numbers are in the table below."
     return DotPlot(rows, label)

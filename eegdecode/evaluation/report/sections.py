@@ -16,7 +16,9 @@ from eegdecode.data.config import Split
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.page import say
 from eegdecode.plots import Chart, Line
+from eegdecode.training.config import is_lower_better
 from eegdecode.training.model_file import Trained
+from eegdecode.training.monitor import doctor
 from hpc import config, media
 from hpc.errors import first_of
 from hpc.media import many
@@ -40,6 +42,8 @@ class TrainingCurve:
     run: str
     chosen: str = ""
     chart: Chart | None = None
+    remarks: list[str] = field(default_factory=list)
+    """What is wrong with it."""
 
 
 def learning(trained: Trained) -> TrainingCurve:
@@ -51,11 +55,13 @@ def learning(trained: Trained) -> TrainingCurve:
     parts = np.array_split(np.arange(len(steps)), min(SMOOTHED, len(steps)))
     smooth = Line([steps[part].mean() for part in parts], [losses[part].mean() for part in parts], "heard")
     validation = Line([step for step, _ in checks], [loss for _, loss in checks], "decoded")
-    lowest = say(trained.validation["loss"])
-    chosen = f"step {trained.step} of {int(steps[-1])}, where the validation loss was lowest, {lowest}"
+    by = trained.train().optim.choose_by
+    value = say(trained.validation[by])
+    most = "lowest" if is_lower_better(by) else "highest"
+    chosen = f"step {trained.step} of {int(steps[-1])}, where the validation {by} was {most}, {value}"
     label = f"Training and validation loss over steps. Selected: {chosen}."
     chart = plots.lines([Line(steps, losses, "faint"), smooth, validation], label, "steps", mark=trained.step)
-    return TrainingCurve(trained.run.name, chosen, chart)
+    return TrainingCurve(trained.run.name, chosen, chart, doctor.remarks(history, len(trained.spec.class_values)))
 
 
 def data(trained: Trained, decoded: Decoded) -> list[str]:
@@ -82,8 +88,12 @@ class Audited:
 
     run: str
     command: str
-    findings: list[str] = field(default_factory=list)
+    every: list[dict[str, str]] = field(default_factory=list)
     is_of_other_split: bool = False
+
+    @property
+    def findings(self) -> list[str]:
+        return [f"{each['what']}, {each['where']}: {each['sentence']}" for each in self.every]
 
 
 def audited(trained: Trained) -> Audited:
@@ -101,10 +111,10 @@ def audited(trained: Trained) -> Audited:
     return Audited(last.name, media.shell(_split(trained)), findings, bool(is_other))
 
 
-def _findings(path: Path) -> list[str] | None:
+def _findings(path: Path) -> list[dict[str, str]] | None:
     """The findings of an audit; None if it cannot be believed: the page does without it."""
     try:
-        return [f"{each['what']}, {each['where']}: {each['sentence']}" for each in products.read(path)]
+        return [{name: str(each[name]) for name in ("what", "where", "sentence")} for each in products.read(path)]
     except (ValueError, TypeError, KeyError) as error:
         log.warning("%s", error if isinstance(error, ValueError) else f"{path} is not the list of an audit's findings")
         return None

@@ -154,12 +154,17 @@ class Optim:
     sam: Sam | None = None  # sharpness-aware minimisation, at twice the time a step
     average: Ema | Swa | None = None  # validate and save an average of the parameters over steps
     halving: Halving | None = None  # end runs early if they are behind others of the same --name
-    patience: int = 0  # validations without a lower loss after which training ends; 0: never
+    choose_by: str = "loss"
+    """The figure of the validation by which the best step is chosen: loss; accuracy, balanced_accuracy or auroc of
+    classes; r or off_by of numbers; top1 or top5 of clip. Of steps that are alike in it, that with the lower loss."""
+    patience: int = 0  # validations without a better one, by `choose_by`, after which training ends; 0: never
     validate_every: int = 50  # steps from one validation to the next
     checkpoint_every: int | None = None
     """Steps from one checkpoint to the next; None: as often as pays off. A run that is asked to stop saves too."""
     keep_every: int = 0
     """Checkpoints of steps that are multiples of this are kept for good, besides the last two; 0: none."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("choose_by",)
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
@@ -197,6 +202,10 @@ class Optim:
         if self.warmup_steps is not None:
             return self.warmup_steps
         return min(self.schedule.warmup_steps, self.steps // 2)
+
+
+def is_lower_better(figure: str) -> bool:
+    return figure == "off_by" or "loss" in figure or "error" in figure
 
 
 @dataclass(frozen=True)

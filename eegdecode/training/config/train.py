@@ -16,6 +16,10 @@ from eegdecode.training.config.start import Start
 from eegdecode.training.config.watch import Watch
 from hpc.rank.context import Input
 
+CLASS_FIGURES = ("balanced_accuracy", "auroc", "most_predicted")
+"""Figures of a validation with classes, of all of its windows together; the last is the share of windows that are given
+the class that is given most often."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -33,6 +37,11 @@ class Train:
     start: Start | None = None  # pretrained weights, instead of a random initialisation
     watch: Watch = field(default_factory=Watch)  # monitoring and alerts
     seed: int = 0  # seed of initial parameters, order of windows, augmentations and dropout; split.seed is another
+    control: Literal["none", "shuffled"] = "none"
+    """`shuffled`: the targets change places before the split, among trials, recordings or subjects, so that nothing can
+    be decoded: what an evaluation of this run finds all the same is a leak."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("control",)
 
     SYNONYMS: ClassVar[dict[str, str]] = {
         "batch_size": "windows.batch is the number of windows a step, over all ranks together",
@@ -108,6 +117,9 @@ class Train:
             raise ValueError(
                 f"objective.balanced and windows.balance={self.windows.balance} would both balance the classes: use one"
             )
+        self._check_choice()
+        if self.control == "shuffled" and not self.target:
+            raise ValueError("control=shuffled needs a target whose values change places: name one in train.target")
         check_order(self.augment)
         steps = self.trainable.unfreeze_at
         if steps and steps[-1] >= self.optim.steps:
@@ -134,6 +146,16 @@ class Train:
             raise ValueError(
                 "optim.sam needs the gradient of one rank, but with compute.shard=true each rank has only a part of "
                 "the model: use only one of the two"
+            )
+
+    def _check_choice(self) -> None:
+        """Refuse to choose the best step by a figure that validations of this objective do not have, if it says so."""
+        named: tuple[str, ...] | None = getattr(self.objective, "figures", None)
+        of_classes = CLASS_FIGURES if getattr(self.objective, "scored_as", None) == "classes" else ()
+        if named is not None and self.optim.choose_by not in (known := ("loss", *named, *of_classes)):
+            raise ValueError(
+                f"optim.choose_by must be a figure of the validation, which are {', '.join(known)} with "
+                f"objective={self.objective.name}, but got {self.optim.choose_by!r}"
             )
 
 
