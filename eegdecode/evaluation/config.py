@@ -82,6 +82,7 @@ class Published:
     value: float
     spread: float | None = None  # what their ± is, Leaderboard.spread says
     model: str = ""  # our model of the same kind
+    dataset: str = ""  # of a table of several data sets: the one that this is of
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Leaderboard:
     """Of the table's numbers; above_chance: 0 is chance, and 100 perfect."""
     spread: str = "standard deviation over seeds"  # what ± is in the table
     published: tuple[Published, ...] = ()  # the rows of the table
+    dataset: str = ""  # of a table of several data sets: the one that the runs are of, whose rows are shown
     differs: tuple[str, ...] = ()  # what is not as in the published protocol, a sentence each
     changed: tuple[str, ...] = ()  # settings that were changed on the line
     draws: int = 1000  # draws of the subjects that are tested

@@ -77,7 +77,7 @@ def run(cfg: Leaderboard, ctx: Context) -> dict[str, object]:
     with ctx.beating():
         ours = [_row(name, of_model, metric, cfg, shown) for name, of_model in by_model(runs).items()]
         linear = _linear(runs, metric, cfg, shown)
-    theirs = [_published(row) for row in cfg.published]
+    theirs = [_published(row) for row in cfg.published if row.dataset in ("", cfg.dataset)]
     redraws = shown(_redraws(runs, metric, cfg, ctx))
     rows = sorted([*ours, *linear, *theirs], key=lambda row: -row.value)
     if metric.lower_is_better:
@@ -245,9 +245,18 @@ def _within(theirs: Sequence[Row], low: float, high: float) -> str:
     return f"; {inside} of {len(theirs)} published rows are within" if theirs else ""
 
 
+def _of_no_dataset(cfg: Leaderboard) -> list[str]:
+    """A sentence on rows that are not shown, as nobody said which data set these runs are of."""
+    names = list(dict.fromkeys(row.dataset for row in cfg.published if row.dataset))
+    if not names or cfg.dataset in names:
+        return []
+    which = f"{cfg.dataset} is not in the published table" if cfg.dataset else "Which data set it is was not said"
+    return [f"{which}; rows are shown with leaderboard.dataset={', '.join(names)}."]
+
+
 def _departures(cfg: Leaderboard) -> list[str]:
     changed = [f"Changed on the line: {', '.join(cfg.changed)}. So these are not the protocol's figures."]
-    return [*cfg.differs, *(changed if cfg.changed else [])]
+    return [*_of_no_dataset(cfg), *cfg.differs, *(changed if cfg.changed else [])]
 
 
 def _cells(row: Row) -> list[str]:

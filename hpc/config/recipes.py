@@ -70,9 +70,9 @@ def _is_recipe(path: Path, folder: Path) -> bool:
 
 
 def protocols() -> Mapping[str, Path]:
-    """Return all protocols by name; those in `configs/protocols` here win."""
+    """Return all protocols by name; those in `configs/protocols` here win. Files with _ in front are only included."""
     folders = [*_folders().values(), HERE]
-    paths = {path.stem: path for folder in folders for path in sorted((folder / PROTOCOLS).glob("*.yaml"))}
+    paths = {path.stem: path for folder in folders for path in sorted((folder / PROTOCOLS).glob("[!_]*.yaml"))}
     return {name: paths[name] for name in sorted(paths)}
 
 

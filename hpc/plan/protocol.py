@@ -84,6 +84,9 @@ def sciences(
 ) -> list[tuple[Science, str]]:
     """Return the runs of all models, each with the words that distinguish it, and last the page that reads them."""
     values, protocol, page = _read(line)
+    of_page = [word for word in line.settings if word.startswith(f"{protocol.page}.")]
+    page = config.apply_words({protocol.page: page}, of_page)[protocol.page]
+    line = replace(line, settings=tuple(word for word in line.settings if word not in of_page))
     of_name: dict[str, tuple[Science, str]] = {}
     for model in line.models or ("",):
         for science, own in _of_model(model, line, values, protocol, named, verbs):

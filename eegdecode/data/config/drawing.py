@@ -33,7 +33,8 @@ class Split:
     stratify
         For deal=stratified: a label of the trials, or `stimulus`.
     only
-        Names of the subjects whose trials are used; where empty, all. For a network of each subject.
+        Names of the subjects whose trials are used, or of their sessions, as `sub-01 session 1`; where empty, all. For
+        a network of each.
     val_units
         Names of the units in the validation set, or patterns of them, instead of a random split: give it together with
         test_units. All others are in the training set.

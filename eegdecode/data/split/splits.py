@@ -28,12 +28,9 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         How windows are cut. If they may overlap, training windows that reach into validation or test windows are left
         out, and so are validation windows that reach into test windows.
     """
-    _refuse_unknown_subjects(cfg.only, recordings)
+    used = _used(cfg.only, recordings)
     segments = [
-        Segment(index, trial)
-        for index, stored in enumerate(recordings)
-        if not cfg.only or stored.subject in cfg.only
-        for trial in stored.trials
+        Segment(index, trial) for index, stored in enumerate(recordings) if index in used for trial in stored.trials
     ]
     unit_of, group_of = (_unit_namer(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
     in_groups: dict[str, set[str]] = {}
@@ -126,7 +123,7 @@ def _unit_namer(
         return recordings[segment.recording].subject
 
     def session(segment: Segment) -> str:
-        return f"{subject(segment)} session {recordings[segment.recording].session or '(only)'}"
+        return _session(recordings[segment.recording])
 
     count = Counter(stored.name for stored in recordings)  # in several stores, two may have one name
 
@@ -183,10 +180,17 @@ def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
     }
 
 
-def _refuse_unknown_subjects(only: Sequence[str], recordings: Sequence[Stored]) -> None:
-    there = sorted({stored.subject for stored in recordings})
+def _used(only: Sequence[str], recordings: Sequence[Stored]) -> set[int]:
+    """Return the numbers of the recordings of these subjects or sessions; of all, if none is named."""
+    names = [{stored.subject, _session(stored)} for stored in recordings]
+    there = sorted(set().union(*names))
     if unknown := sorted(set(only) - set(there)):
         raise ValueError(f"split.only names {', '.join(unknown)}, but there is {first_of(there)}")
+    return {index for index, own in enumerate(names) if not only or own & set(only)}
+
+
+def _session(stored: Stored) -> str:
+    return f"{stored.subject} session {stored.session or '(only)'}"
 
 
 def _drawn_for_val(
