@@ -93,7 +93,7 @@ def run(cfg: Leaderboard, ctx: Context) -> dict[str, object]:
         "changed": list(cfg.changed),
         "source": {"source": cfg.source, "version": cfg.version, "date": cfg.date},
     }
-    sentences = [*spreads(ours, theirs, redraws, len(runs[0].decoded.trials)), *_departures(cfg)]
+    sentences = [*spreads(ours, theirs, redraws), *_departures(cfg)]
     products.write_json(ctx.out / "leaderboard.json", contents)
     products.write_text(ctx.out / "leaderboard.md", markdown(cfg, metric, rows, float(shown(chance)), sentences))
     products.write_text(ctx.out / "leaderboard.html", render(cfg, metric, rows, float(shown(chance)), sentences))
@@ -222,7 +222,7 @@ def _redraws(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, ctx: Context
     return redrawn.figures(first.trained, data, parts, ctx, partial(score, metric=metric), cfg.redraws)
 
 
-def spreads(ours: Sequence[Row], theirs: Sequence[Row], redraws: np.ndarray, n_windows: int) -> list[str]:
+def spreads(ours: Sequence[Row], theirs: Sequence[Row], redraws: np.ndarray) -> list[str]:
     """Sentences on how many published rows lie within what other subjects would have given."""
     sentences = []
     best = max(ours, key=lambda row: row.value)
