@@ -183,10 +183,10 @@ def test_within_a_session_each_has_five_networks_of_its_own(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bench"], "bench which protocol? Say bench protocol=NAME model=a,b data=PATH. There are:\n  bcic2a-conformer"),
+        (["bench"], "bench which protocol? Say bench protocol=NAME model=a,b data=PATH. There are:\n  bcic2a-c"),
         (["bench", "protocol=neural"], "there is no protocol 'neural'."),
-        (["bench", "protocol=moabb-mi-within-session", "data=."], "which models are compared by moabb-mi-within-session"),
-        (["bench", f"protocol={OF_EEGMAT[0]}", "model=eegnet"], "needs the data, data=PATH. It is a folder with Subject00_1"),
+        (["bench", "protocol=moabb-mi-cross-subject", "data=."], "which models are compared by moabb-mi-cross-subject"),
+        (["bench", f"protocol={OF_EEGMAT[0]}", "model=eegnet"], "needs the data, data=PATH. It is a folder with Subj"),
         (["bench", f"protocol={OF_EEGMAT[0]}", "model=eegnet,eegnet", "data=."], "names a model twice: name each once"),
         (["bench", f"protocol={OF_EEGMAT[0]}", "model=egnet", "data=."], "Did you mean 'eegnet'"),
         (["bench", "protocol=daly-eeg", "model=bilstm", "data=./nix"], "there is no study at nix"),
