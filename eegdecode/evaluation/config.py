@@ -79,7 +79,7 @@ class Published:
     """A row of a published table, in its units."""
 
     name: str  # what they call the decoder
-    value: float
+    value: float  # its figure
     spread: float | None = None  # what their ± is, Leaderboard.spread says
     model: str = ""  # our model of the same kind
     dataset: str = ""  # of a table of several data sets: the one that this is of
