@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eegdecode.data.config import Survey
-from eegdecode.evaluation.config import Audit, Compare, Evaluate, Stream, Submission
+from eegdecode.evaluation.config import Audit, Compare, Evaluate, Leaderboard, Stream, Submission
 from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
@@ -213,6 +213,13 @@ def compare(cfg: Compare, ctx: Context) -> Metrics:
     from eegdecode.evaluation import compare
 
     return compare.run(cfg, ctx)
+
+
+def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
+    """Show evaluations of a protocol beside its published table: what `hpc bench` ends with."""
+    from eegdecode.evaluation import leaderboard
+
+    return leaderboard.run(cfg, ctx)
 
 
 def submission(cfg: Submission, ctx: Context) -> Metrics:

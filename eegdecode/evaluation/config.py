@@ -94,3 +94,40 @@ class Stream:
     def __post_init__(self) -> None:
         if self.chunk < 1 or self.most_s <= 0:
             raise ValueError(f"chunk must be at least 1 and most_s above 0, got {self.chunk} and {self.most_s}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of a published table, in its units."""
+
+    name: str  # what they call the decoder
+    value: float  # its figure
+    spread: float | None = None  # what their ± is, Leaderboard.spread says
+    model: str = ""  # our model of the same kind
+    dataset: str = ""  # of a table of several data sets: the one that this is of
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Our runs of a protocol beside its published table. A file of configs/protocols has this section."""
+
+    runs: tuple[Input, ...]  # evaluate runs
+    title: str = ""  # the benchmark and its task
+    source: str = ""  # where the table was read, an address or a citation
+    version: str = ""  # of the table, as a release or a commit
+    date: str = ""  # when it was published, as 2026-05-06
+    metric: str = "balanced_accuracy"  # the name of the metric that the table has
+    unit: Literal["fraction", "percent", "above_chance"] = "percent"
+    """Of the table's numbers; above_chance: 0 is chance, and 100 perfect."""
+    spread: str = "standard deviation over seeds"  # what ± is in the table
+    published: tuple[Published, ...] = ()  # the rows of the table
+    dataset: str = ""  # of a table of several data sets: the one that the runs are of, whose rows are shown
+    differs: tuple[str, ...] = ()  # what is not as in the published protocol, a sentence each
+    changed: tuple[str, ...] = ()  # settings that were changed on the line
+    draws: int = 1000  # draws of the subjects that are tested
+    redraws: int = 100
+    """How often the sets are drawn anew by subject, each time with a linear decoder of band powers; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 100 or self.redraws < 0:
+            raise ValueError(f"draws must be at least 100 and redraws not below 0, got {self.draws} and {self.redraws}")

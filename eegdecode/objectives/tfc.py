@@ -33,6 +33,10 @@ class TimeFrequency:
     """Ours, for the form `paper`: weight of the distance of a window from its spectrum, which is added to the
     differences of distances. These are small already if all four are equally far apart; 0: exactly as in the paper, see
     docs/LOG.md."""
+    passes: Literal[1, 2] = 1
+    """Forward passes of a step: windows and their augmented versions together, or, as in the published code, one after
+    the other, so that batch norms see either alone."""
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("passes",)
     input_kind: ClassVar[str] = "tfc"
     compares_windows: ClassVar[bool] = True
 
@@ -56,12 +60,13 @@ REMOVED, ADDED = 0.1, 0.1  # share of the frequencies; the largest added one, as
 def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x, spectrum = batch.signal, magnitudes(batch.signal)
-        embedded = model(
-            torch.cat([x, other_signal(x, batch.rng_key)]),
-            batch.subject.repeat(2),
-            torch.cat([spectrum, other_spectrum(spectrum, batch.rng_key)]),
-        )
-        halves = [tensor.float().chunk(2) for tensor in embedded]
+        others = other_signal(x, batch.rng_key), other_spectrum(spectrum, batch.rng_key)
+        if cfg.passes == 2:
+            passed = (model(x, batch.subject, spectrum), model(others[0], batch.subject, others[1]))
+            halves = [(plain.float(), other.float()) for plain, other in zip(*passed, strict=True)]
+        else:
+            embedded = model(torch.cat([x, others[0]]), batch.subject.repeat(2), torch.cat([spectrum, others[1]]))
+            halves = [tensor.float().chunk(2) for tensor in embedded]
         if model.training:  # so that every rank knows the whole loss
             halves = [(ddp.gather(plain), ddp.gather(other)) for plain, other in halves]
         return combined(cfg, Embedded(*(plain for plain, _ in halves)), Embedded(*(other for _, other in halves)))

@@ -5,7 +5,8 @@ The runs share model and split. They differ in seed, rate or augmentation, or ar
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,9 +57,10 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
         return validation
 
     alone = [validate(trained.parameters, new_statistics=False) for trained in ingredients]
-    order = sorted(range(len(ingredients)), key=lambda index: (alone[index]["loss"], index))
+    bad = partial(badness, choose_by=cfg.choose_by)
+    order = sorted(range(len(ingredients)), key=lambda index: (bad(alone[index]), index))
     for index in order:
-        log.info("%s: validation loss %.4f", ingredients[index].run.name, alone[index]["loss"])
+        log.info("%s: validation %s %.4f", ingredients[index].run.name, cfg.choose_by, alone[index][cfg.choose_by])
     chosen, best = [order[0]], alone[order[0]]
     for count, index in enumerate(order[1:], 1):
         ctx.progress("soup", count, len(order))
@@ -67,7 +69,7 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
             chosen = tried
             continue
         validation = validate(mean([ingredients[each].parameters for each in tried]), new_statistics=True)
-        if cfg.how == "uniform" or validation["loss"] <= best["loss"]:
+        if cfg.how == "uniform" or bad(validation) <= bad(best):
             chosen, best = tried, validation
     averaged = ingredients[chosen[0]].parameters
     if len(chosen) > 1:
@@ -79,7 +81,14 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
     ddp.barrier()
     ddp.stop()
     figures = {f"val_{name}": value for name, value in best.items()}
-    return {"models": len(ingredients), "taken": len(chosen), "best_alone": alone[order[0]]["loss"], **figures}
+    return {"models": len(ingredients), "taken": len(chosen), "best_alone": alone[order[0]][cfg.choose_by], **figures}
+
+
+def badness(validation: Mapping[str, float], choose_by: str) -> float:
+    """The figure of a validation by which models are chosen, the lower the better."""
+    if choose_by not in validation:
+        raise ValueError(f"choose_by is {choose_by}, but the validation of these models has {', '.join(validation)}")
+    return validation[choose_by] if choose_by == "loss" else -validation[choose_by]
 
 
 def load_ingredients(cfg: Soup, ctx: Context) -> list[Trained]:

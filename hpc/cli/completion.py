@@ -149,6 +149,8 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     if verb == "settings":
         below = {stage: _settings(stage, {}, rest) for stage, rest in _looked_at(stages.names(), word)}
         return [f"{stage}{key and '.'}{key}" for stage, keys in below.items() for key in ("", *keys)]
+    if verb == "bench":
+        return _of_bench(word, runs)
     stage = plain[1] if verb in ("sweep", "search", "drill") else verb
     prefix = f"{stage}." if word.startswith(f"{stage}.") else ""
     chosen = dict(each.removeprefix(f"{stage}.").split("=", 1) for each in plain if "=" in each)
@@ -158,6 +160,15 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
     if equals:
         return [f"{key}={value}" for value in _choices(settings.get(key, []), runs)]
     return [*(f"{name}=" for name in settings), *(() if table.is_tool(verb) else [*recipes.every(), *_files(word)])]
+
+
+def _of_bench(word: str, runs: str) -> list[str]:
+    if word.startswith("protocol="):
+        return [f"protocol={name}" for name in recipes.protocols()]
+    if word.startswith("model="):
+        return _words(["train"], word, runs)
+    own = [f"{name}=" for name in ("protocol", "model", "data") if name.startswith(word)]
+    return [*own, *_words(["pipeline"], word, runs)] if word else own
 
 
 class _NotAsked(Queue):

@@ -110,9 +110,9 @@ def readers(text: str) -> str:
     return text
 
 
-PLAN = "STAGE pipeline sweep search resume drill export replay"
+PLAN = "STAGE pipeline sweep search bench resume drill export replay"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
-START = "STAGE pipeline sweep resume"
+START = "STAGE pipeline sweep bench resume"
 ONE = "STAGE pipeline resume"
 
 
@@ -233,7 +233,7 @@ class ResourceOptions:
 class RunOptions:
     runs = option_or("runs", "DIR", str, f"{PLAN} RUN FILES", "the folder that holds the run folders (default: runs)")
     after = option("RUN", str, ONE, "start after that run has succeeded")
-    max_parallel = option("N", natural, "sweep search", "number of runs at the same time (search: 4, if not given)")
+    max_parallel = option("N", natural, "sweep search bench", "number of runs at the same time (search: 4)")
     preset = option(
         "NAME=VALUE", str, "STAGE pipeline sweep search drill", "use a preset of the config file, as size=tiny"
     )
@@ -254,7 +254,7 @@ class RunOptions:
     follow = flag(
         f"{ONE} logs", "watch the Slurm run to its end", logs="keep printing what is written, until the run ends"
     )
-    yes = flag("sweep stop", "do not ask before acting on many runs")
+    yes = flag("sweep bench stop", "do not ask before acting on many runs")
     json = flag(
         f"{START} search status why stop recipes sites settings fetch replay FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",

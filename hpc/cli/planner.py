@@ -12,12 +12,12 @@ from typing import Any
 from hpc import config
 from hpc.cli import preflight
 from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
-from hpc.cli.table import VERBS
+from hpc.cli.table import SWEEPS, VERBS
 from hpc.config import plugins, recipes, secrets, stages
 from hpc.config.choices import leaves
 from hpc.config.schema import NoSetting
 from hpc.errors import ConfigError, did_you_mean, first_of
-from hpc.plan import meanings, plan, snapshot
+from hpc.plan import meanings, plan, protocol, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
 from hpc.runs import sharing, status
@@ -101,7 +101,7 @@ def refuse_secrets(args: Arguments, sciences: Sequence[Science] = ()) -> None:
 def _reason(science: Science, sciences: Sequence[Science], args: Arguments, runs: Path) -> str:
     """Explain why a run is made that the line does not name, and what could be read instead; empty for the others."""
     verb = args.words[0] if args.verb == "sweep" else args.verb
-    if verb in ("pipeline", "resume", "export") or science.section == verb:
+    if verb in ("pipeline", "bench", "resume", "export") or science.section == verb:
         return ""
     stage = science.stage
     others = sorted(path.parent.name for path in runs.glob(f"{stage}-*/result.json"))
@@ -131,6 +131,10 @@ def _sciences(args: Arguments, runs: Path) -> tuple[list[Science], list[str], li
                 f"{last.science.name}. Give it that name, or its settings back; other settings are another run"
             )
         return [last.science], [str(run.config)], [last.settings]
+    if args.verb == "bench":
+        line = protocol.parse(args.words)
+        pairs = protocol.sciences(line, _named(runs), list(VERBS))
+        return [science for science, _ in pairs], [str(line.file), *args.words], [own for _, own in pairs]
     if args.verb == "sweep" and (not args.words or "=" in args.words[0]):
         raise ConfigError("sweep what? Say a stage or `pipeline` first: sweep train seed=0..4")
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
@@ -198,7 +202,8 @@ def to_send(args: Arguments, environ: Mapping[str, str]) -> tuple[list[Science],
     _refuse_range(args, request)
     _places(request, runs, environ, dry=True)
     verb, *rest = args.words if args.verb == "sweep" else [args.verb, *args.words]
-    files = config.with_includes(_files(verb, rest))
+    given = [protocol.parse(rest).file] if verb == "bench" else _files(verb, rest)
+    files = config.with_includes(given)
     return sciences, [path for path in files if _is_below_here(path) or not recipes.is_of_package(path)]
 
 
@@ -365,7 +370,7 @@ def _refuse_range(args: Arguments, asked: Mapping[str, Any]) -> None:
     if not isinstance(nodes, str):
         return
     one = f"say one number, as --nodes {nodes.partition('-')[2]}"
-    if args.verb == "sweep":
+    if args.verb in SWEEPS:
         raise ConfigError(f"--nodes {nodes}: a sweep is an array, whose jobs have one number of nodes: {one}")
     if "," in asked.get("on", ""):
         raise ConfigError(f"--nodes {nodes} and --on {asked['on']} are two choices: name one site, or {one}")

@@ -1,4 +1,4 @@
-"""The verbs that make a plan: a stage, pipeline, sweep, resume, export."""
+"""The verbs that make a plan: a stage, pipeline, sweep, bench, resume, export."""
 
 import itertools
 import json
@@ -12,6 +12,7 @@ from hpc.cli import options, planner
 from hpc.cli.ask import MANY_RUNS, sure
 from hpc.cli.options import Arguments
 from hpc.cli.runs import as_json, print_states
+from hpc.cli.table import SWEEPS
 from hpc.codes import DONE
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan
@@ -74,7 +75,7 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
     else:
         sciences, files = planner.to_send(args, environ)
         inputs, n_runs = [ref for science in sciences for ref in science.inputs.values()], len(sciences)
-    if args.verb == "sweep" and not _is_wanted(args, n_runs):
+    if args.verb in SWEEPS and not _is_wanted(args, n_runs):
         return DONE
     account = allocation.find_account(allocation.load(site), args.account, environ, Path.home())
     line = Line(
@@ -98,10 +99,11 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
 
 def _show(args: Arguments, plans: list[Plan]) -> None:
     """Print the plans; of a sweep, the first."""
-    if args.verb == "sweep":
+    if args.verb in SWEEPS:
         counts = Counter(plan.science.section for plan in plans)
         print(
-            f"sweep   {len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\nthe first:\n"
+            f"{args.verb:<8}{len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\n"
+            "the first:\n"
         )
         plans = plans[:1]
     print("\n\n".join(plan.render() for plan in plans), flush=True)
@@ -110,7 +112,7 @@ def _show(args: Arguments, plans: list[Plan]) -> None:
 def _carry_out(args: Arguments, plans: list[Plan]) -> int:
     if plans[0].site.kind != "slurm":
         return start.here(plans)
-    if args.verb == "sweep":
+    if args.verb in SWEEPS:
         if not _is_wanted(args, len(plans)):
             return DONE
         return start.sweep(plans, args.max_parallel)
@@ -130,7 +132,7 @@ def _dry_run(args: Arguments, plans: list[Plan], environ: Mapping[str, str]) -> 
         print(
             json.dumps([p.to_json() | {"sbatch": batch.sbatch_text(p, environ) if on_slurm else None} for p in plans])
         )
-    elif on_slurm and args.verb == "sweep":
+    elif on_slurm and args.verb in SWEEPS:
         for section, group in itertools.groupby(plans, key=lambda plan: plan.science.section):
             every = list(group)
             text = batch.array_text(every, environ, args.max_parallel)

@@ -34,6 +34,8 @@ class Verb:
 CONFIG = "[FILE.yaml or RECIPE ...] [key=value ...]"
 PLAN = "hpc.cli.start:act"
 """The function that makes plans: for every stage, and for the verbs of several stages."""
+SWEEPS = ("sweep", "bench")
+"""The verbs that make many runs of a stage, which are arrays on a Slurm."""
 VERBS = {
     "pipeline": Verb(
         CONFIG, "run all stages of a config file; each starts when the ones it reads from are finished", PLAN,
@@ -50,6 +52,11 @@ VERBS = {
         "hpc.cli.search:act",
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 windows.batch=16,32 --trials 20",
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 --halving 100 --each train.split.fold=0..4",
+    ),
+    "bench": Verb(
+        "protocol=NAME model=a,b data=PATH [key=value ...]",
+        "run models as a public benchmark does, and show them beside its table; given again, it runs what is missing",
+        PLAN, "bench protocol=neuralbench-mental-arithmetic model=eegnet,shallow data=./eegmat",
     ),
     "status": Verb(
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",

@@ -20,6 +20,8 @@ DEFAULT = "default"
 """The recipe that is used if no file is named."""
 SITES = "site"
 """The folder of site profiles in `configs/`; they are not recipes."""
+PROTOCOLS = "protocols"
+"""The folder of protocols (hpc/plan/protocol.py); they are no recipes either, as `bench` runs them."""
 
 
 @functools.cache
@@ -64,7 +66,14 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _is_recipe(path: Path, folder: Path) -> bool:
-    return path.relative_to(folder).parts[0] != SITES and _name(path, folder) != DEFAULT
+    return path.relative_to(folder).parts[0] not in (SITES, PROTOCOLS) and _name(path, folder) != DEFAULT
+
+
+def protocols() -> Mapping[str, Path]:
+    """Return all protocols by name; those in `configs/protocols` here win. Files with _ in front are only included."""
+    folders = [*_folders().values(), HERE]
+    paths = {path.stem: path for folder in folders for path in sorted((folder / PROTOCOLS).glob("[!_]*.yaml"))}
+    return {name: paths[name] for name in sorted(paths)}
 
 
 def find(name: str) -> Path:

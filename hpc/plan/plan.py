@@ -284,6 +284,8 @@ def _of_sections(verb: str, values: Mapping[str, Any], sections: Sequence[str], 
     if plain := [key for key in values if key in known and key not in sections]:
         raise ConfigError(f"{plain[0]} is a stage, and its section needs settings, but got {values[plain[0]]!r}")
     if strangers := [key for key in values if key not in sections]:
+        if "protocol" in strangers:
+            raise ConfigError("this file is a protocol, which `bench` runs: bench protocol=FILE model=a,b data=PATH")
         raise ConfigError(f"{strangers[0]!r} is not the section of a stage.{did_you_mean(strangers[0], known)}")
     if not sections:
         raise ConfigError("a pipeline needs a config file with a section for each stage, as configs/demo.yaml")

@@ -127,6 +127,7 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
     "tfc": (["classifier"], []),
     "tfc_pretrain": (["encoder.time.projector", "encoder.frequency.projector"], []),
     "transformer": ([READ], ["blocks.3", "norm"]),
+    "tsconv": (["readout", "residual", "norm"], []),
     "unet": ([READ], ["up.0", "norm"]),
     "varcnn": ([READ], []),
 }

@@ -20,11 +20,11 @@ from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.store.dataset import Store
 from eegdecode.data.survey import page_data, study_page
 from eegdecode.data.survey.table import RecordingRow, StudyTable
-from eegdecode.evaluation import audit, compare, live, results
+from eegdecode.evaluation import audit, compare, leaderboard, live, results
 from eegdecode.evaluation import metrics as package
 from eegdecode.evaluation.comparison import pairs, ranking
 from eegdecode.evaluation.comparison.rows import Row
-from eegdecode.evaluation.config import Evaluate, Scoring
+from eegdecode.evaluation.config import Evaluate, Leaderboard, Published, Scoring
 from eegdecode.evaluation.cross_validation import folds
 from eegdecode.evaluation.cross_validation import report as folds_report
 from eegdecode.evaluation.cross_validation.choice import Chosen
@@ -49,6 +49,7 @@ from tests.eegdecode.test_results import decoded as answered
 
 NASTY = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff"
 PLAIN = "name"
+PUBLISHED = (Published("theirs", 60.0),)
 SHOWN, IN_HTML = media.one_line(NASTY), media.lines(NASTY)
 
 
@@ -166,6 +167,13 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     several = [Chosen(part.name, name, (trained,), name, 2) for part in parts]
     whole = folds.evaluate(parts, Scoring(n_null=100))
     written["cross_validation"] = folds_report.render(run, Evaluate((Input(name),)), several, parts, whole, f"{name}.")
+    boarded = [
+        leaderboard.Row(f"{name} {number}", whose, 60.0 + number, 1.0, 50.0, 70.0, 3, name, name)
+        for number, whose in enumerate((leaderboard.OURS, leaderboard.LINEAR, leaderboard.PUBLISHED))
+    ]
+    table = Leaderboard(runs=(), title=name, source=name, version=name, date=name, spread=name, published=PUBLISHED)
+    metric = replace(package.metrics("classes")["balanced_accuracy"], label=name)
+    written["leaderboard"] = leaderboard.render(table, metric, boarded, 50.0, [name])
     written["audit"] = audit.render([audit.Finding("copy", name, name), audit.Finding("leak", name, name)], data)
     written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
@@ -206,7 +214,16 @@ def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], decla
         written[name] = pages(name, *here)
     templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
     frames = {"page", "parts", "plots", "sections", "drawings"}
-    assert templates - frames == {"report", "cross_validation", "compare", "audit", "survey", "live", "lr_finder"}, (
+    assert templates - frames == {
+        "report",
+        "cross_validation",
+        "compare",
+        "leaderboard",
+        "audit",
+        "survey",
+        "live",
+        "lr_finder",
+    }, (  # fmt: skip
         "a new page? Test it here"
     )
     for which, page in written[NASTY].items():

@@ -32,11 +32,18 @@ class Split:
         (StratifiedGroupKFold).
     stratify
         For deal=stratified: a label of the trials, or `stimulus`.
+    only
+        Names of the subjects whose trials are used, or of their sessions, as `sub-01 session 1`; where empty, all. For
+        a network of each.
     val_units
-        Names of the units in the validation set, instead of a random split: give it together with test_units. All
-        others are in the training set.
+        Names of the units in the validation set, or patterns of them, instead of a random split: give it together with
+        test_units. All others are in the training set.
     test_units
-        Names of the units in the test set, instead of a random split: give it together with val_units or val_end.
+        Names of the units in the test set, or patterns, as `*session 1test`, instead of a random split: give it
+        together with val_units, val_by or val_end.
+    val_by
+        With test_units alone: the validation set is drawn from the other trials, the fraction `val` of them, by this
+        unit.
     val_end
         Use the end of each training trial, this fraction of it, as the validation set instead. For few and long trials.
     block_s
@@ -61,8 +68,10 @@ class Split:
     fold: int = 0
     deal: Literal["shuffled", "balanced", "stratified"] = "shuffled"
     stratify: str = "stimulus"
+    only: tuple[str, ...] = ()
     val_units: tuple[str, ...] = ()
     test_units: tuple[str, ...] = ()
+    val_by: Literal["", "trial", "run", "session", "subject", "stimulus"] = ""
     val_end: float = 0.0
     block_s: float = 60.0
     gap_s: float = 0.0
@@ -70,7 +79,14 @@ class Split:
     shared: tuple[Literal["subject", "stimulus"], ...] = ("subject",)
     seed: int = 0
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("only", "val_by")
+
     def __post_init__(self) -> None:
+        if self.val_by and (not self.test_units or self.val_units or self.val_end or self.within):
+            raise ValueError(
+                "val_by draws the validation set from what test_units leaves, so it needs test_units, and neither "
+                f"val_units nor val_end nor within, got test_units {self.test_units}"
+            )
         if self.folds is not None and (self.folds < 0 or 0 < self.folds < 3):
             raise ValueError(f"folds must be 3 at least, or 0 to leave one out each time, got {self.folds}")
         if self.fold < 0 or (self.fold and self.folds is None):
@@ -85,7 +101,7 @@ class Split:
                 "val_end is a share of the training trials, from 0 to below 1, and needs no val_units, "
                 f"got {self.val_end} and {self.val_units}"
             )
-        needs_val = bool(self.test_units) and not self.val_end
+        needs_val = bool(self.test_units) and not self.val_end and not self.val_by
         if bool(self.val_units) != needs_val or set(self.val_units) & set(self.test_units):
             raise ValueError(
                 "val_units and test_units name the validation and the test set: give both, with no unit in both, "

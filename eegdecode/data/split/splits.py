@@ -1,5 +1,6 @@
 """Split the trials into training, validation and test sets."""
 
+import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from eegdecode.data.split.segments import epoch, extent
 from eegdecode.data.split.sets import Splits as Splits
 from eegdecode.data.split.sets import units
 from eegdecode.data.store.dataset import Stored
+from hpc.errors import first_of
 
 Stretch = Callable[[Segment], tuple[float, float]]
 
@@ -26,7 +28,10 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
         How windows are cut. If they may overlap, training windows that reach into validation or test windows are left
         out, and so are validation windows that reach into test windows.
     """
-    segments = [Segment(index, trial) for index, stored in enumerate(recordings) for trial in stored.trials]
+    used = _used(cfg.only, recordings)
+    segments = [
+        Segment(index, trial) for index, stored in enumerate(recordings) if index in used for trial in stored.trials
+    ]
     unit_of, group_of = (_unit_namer(what, cfg, recordings, segments) for what in (cfg.by, cfg.within))
     in_groups: dict[str, set[str]] = {}
     for segment in segments:
@@ -42,6 +47,9 @@ def split(cfg: Split, recordings: Sequence[Stored], windows: Windows | None = No
     in_set: dict[str, list[Segment]] = {"train": [], "val": [], "test": []}
     for segment in segments:
         in_set[set_of[group_of(segment), unit_of(segment)]].append(segment)
+    if cfg.val_by:
+        by_unit = _unit_namer(cfg.val_by, cfg, recordings, segments)
+        in_set["train"], in_set["val"] = _drawn_for_val(cfg, in_set["train"], by_unit)
     n_bad = 0
     if isinstance(windows, EpochWindows):  # windows of other kinds stay within their trials, which have no bad span
         in_set = {name: [s for s in part if not is_bad(windows, s, recordings)] for name, part in in_set.items()}
@@ -115,7 +123,7 @@ def _unit_namer(
         return recordings[segment.recording].subject
 
     def session(segment: Segment) -> str:
-        return f"{subject(segment)} session {recordings[segment.recording].session or '(only)'}"
+        return _session(recordings[segment.recording])
 
     count = Counter(stored.name for stored in recordings)  # in several stores, two may have one name
 
@@ -145,9 +153,11 @@ def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
                 f"split.label {cfg.label} must be train, val or test, but got {', '.join(unknown_sets[:5])}"
             )
         return {unit: unit for unit in units}
-    chosen = {unit: part for part, names in (("val", cfg.val_units), ("test", cfg.test_units)) for unit in names}
-    if chosen:
-        if unknown := sorted(set(chosen) - set(units)):
+    patterns = {name: part for part, names in (("val", cfg.val_units), ("test", cfg.test_units)) for name in names}
+    if patterns:
+        matches = {name: fnmatch.filter(units, name) if name not in units else [name] for name in patterns}
+        chosen = {unit: patterns[name] for name, of_name in matches.items() for unit in of_name}
+        if unknown := sorted(name for name, of_name in matches.items() if not of_name):
             raise ValueError(
                 f"there is no {cfg.by} {', '.join(unknown[:5])}{of_group}; there are {', '.join(units[:10])}"
                 f"{' …' if len(units) > 10 else ''}"
@@ -168,6 +178,36 @@ def _assign(cfg: Split, units: Sequence[str], of_group: str) -> dict[str, str]:
         unit: "test" if index < n_test else "val" if index < n_test + n_val else "train"
         for index, unit in enumerate(shuffled)
     }
+
+
+def _used(only: Sequence[str], recordings: Sequence[Stored]) -> set[int]:
+    """Return the numbers of the recordings of these subjects or sessions; of all, if none is named."""
+    names = [{stored.subject, _session(stored)} for stored in recordings]
+    there = sorted(set().union(*names))
+    if unknown := sorted(set(only) - set(there)):
+        raise ValueError(f"split.only names {', '.join(unknown)}, but there is {first_of(there)}")
+    return {index for index, own in enumerate(names) if not only or own & set(only)}
+
+
+def _session(stored: Stored) -> str:
+    return f"{stored.subject} session {stored.session or '(only)'}"
+
+
+def _drawn_for_val(
+    cfg: Split, rest: Sequence[Segment], unit_of: Callable[[Segment], str]
+) -> tuple[list[Segment], list[Segment]]:
+    """Return the training and the validation set, drawn by units from what the test set leaves."""
+    units = sorted({unit_of(segment) for segment in rest})
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([cfg.seed, _VAL])))
+    shuffled = [units[index] for index in random.permutation(len(units))]
+    n_val = max(1, round(cfg.val * len(units)))
+    if len(units) < n_val + 1:
+        raise ValueError(
+            f"val_by={cfg.val_by} needs 2 of them at least that are not in the test set, one for training and one for "
+            f"validation, got {len(units)}: {units}"
+        )
+    drawn = set(shuffled[:n_val])
+    return [s for s in rest if unit_of(s) not in drawn], [s for s in rest if unit_of(s) in drawn]
 
 
 def _assign_to_folds(cfg: Split, segments: Sequence[Segment], unit_of: Callable[[Segment], str]) -> dict[str, str]:
@@ -204,7 +244,7 @@ def _set_of_each_fold(cfg: Split, n_units: int, of_group: str) -> tuple[int, lis
     return n_folds, [set_of.get(fold, "train") for fold in range(n_folds)]
 
 
-_SPLIT = 1  # separates this draw from others of the same seed
+_SPLIT, _VAL = 1, 13  # separate these draws from others of the same seed
 
 
 def _refuse_empty(train: Sequence[Segment], val: Sequence[Segment], test: Sequence[Segment], how: str) -> None:

@@ -225,5 +225,9 @@ class Estimate(Train):
 class Soup:
     models: tuple[Input, ...]  # train runs of one model and one split
     how: Literal["greedy", "uniform"] = "greedy"
-    """`greedy`: the best first, then each that does not raise the validation loss; `uniform`: all."""
+    """`greedy`: the best first, then each that does not make the validation set's figure worse; `uniform`: all."""
     snapshots: bool = False  # use the snapshots of each run instead of its best parameters
+    choose_by: str = "loss"
+    """The figure of the validation set by which models are ordered and taken, as accuracy in the paper: the loss is to
+    be low, any other high; one that is as good is taken."""
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("choose_by",)
