@@ -114,7 +114,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--comment", "a\n#SBATCH --wrap=x"], "--comment needs one line without control characters, but got"),
         (
             ["status", "--nodes", "3"],
-            "--nodes is for STAGE, pipeline, sweep, search, resume, drill, export and replay, not",
+            "--nodes is for STAGE, pipeline, sweep, search, bench, resume, drill, export and replay, not",
         ),
         (["count", "--watch"], "--watch is for status, not for count"),
         (["sweep", "count", "n=1,2", "--after", "x"], "--after is for STAGE, pipeline and resume, not for sweep"),
