@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from eegdecode.models.config import need_sizes
-from eegdecode.models.parts import attention, gatv2, patches, shapes
+from eegdecode.models.parts import attention, gatv2, shapes
 from eegdecode.signals import SignalSpec
 
 Stage = Literal["cnn", "transformer", "gat", "fc"]
@@ -84,7 +84,7 @@ class Network(nn.Module):
         for stage in self.stages:
             x = stage(x)
         out = self.readout(self.norm(x.mean(dim=2)))
-        return patches.at_steps(out, self.spec, self.samples, n_times)
+        return shapes.patches_at_steps(out, self.spec, self.samples, n_times)
 
 
 class Embedding(nn.Module):
@@ -96,7 +96,7 @@ class Embedding(nn.Module):
         self.linear = nn.Linear(samples, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.linear(patches.cut(x, self.samples).mT)
+        out: torch.Tensor = self.linear(shapes.cut_patches(x, self.samples).mT)
         return out
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from eegdecode.models.config import need_sizes
-from eegdecode.models.parts import attention, gatv2, patches, shapes
+from eegdecode.models.parts import attention, gatv2, shapes
 from eegdecode.signals import SignalSpec
 
 
@@ -76,7 +76,10 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.spec.n_channels)
         n_windows, n_times = x.shape[:2]
-        x = self.embed(self.power(patches.cut(x, self.samples))) + self.node  # [window, patch, electrode, feature]
+        # [window, patch, electrode, feature]
+        x = (
+            self.embed(self.power(shapes.cut_patches(x, self.samples))) + self.node
+        )  # [window, patch, electrode, feature]
 
         turn = attention.angles(torch.arange(x.shape[1], device=x.device), self.pairs)
         each = x.transpose(1, 2).flatten(0, 1)
@@ -87,7 +90,7 @@ class Network(nn.Module):
         at_once = self.over_nodes(x.flatten(0, 1), self._log_adjacency()).unflatten(0, (n_windows, -1))
         each = self.over_time(at_once.transpose(1, 2).flatten(0, 1))
         x = self.norm(each.unflatten(0, (n_windows, -1)).transpose(1, 2))
-        return patches.at_steps(self.readout(x.flatten(2)), self.spec, self.samples, n_times)
+        return shapes.patches_at_steps(self.readout(x.flatten(2)), self.spec, self.samples, n_times)
 
 
 class BandPower(nn.Module):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import nn
 
-from eegdecode.models.parts import attention, patches, shapes, streaming
+from eegdecode.models.parts import attention, shapes, streaming
 from eegdecode.signals import SignalSpec
 
 
@@ -61,7 +61,7 @@ class Network(nn.Module):
         n_times = x.shape[1]
         if self.causal:
             x = x[:, : n_times - n_times % self.samples]  # a token is complete when its last sample has arrived
-        x = self.embed(patches.cut(x, self.samples).flatten(2))
+        x = self.embed(shapes.cut_patches(x, self.samples).flatten(2))
         n_tokens = x.shape[1]
         short = self.causal and n_tokens <= self.past
         mask = self._may_look(n_tokens, n_tokens, x.device) if self.causal and not short else None
@@ -72,7 +72,7 @@ class Network(nn.Module):
         if self.causal and self.spec.is_sequence:
             known = torch.cat([streaming.nothing_yet(out), out], dim=1)
             return streaming.at_steps(known, self.spec, self.samples, 0, self.spec.n_steps(n_times), 0)
-        return patches.at_steps(out, self.spec, self.samples, n_times)
+        return shapes.patches_at_steps(out, self.spec, self.samples, n_times)
 
     def follow(self, x: torch.Tensor, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
         """As in streaming.Causal; the memory holds earlier keys and values."""

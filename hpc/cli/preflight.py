@@ -272,3 +272,11 @@ def _file_system(folder: Path, mounts: str) -> str:
     """Return the type of the file system that a folder is on."""
     kinds = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}
     return next((kinds[str(place)] for place in (folder, *folder.parents) if str(place) in kinds), "")
+
+
+MANY_RUNS = 20
+"""Ask before a sweep with more runs than this is submitted at a terminal."""
+
+
+def sure(question: str) -> bool:
+    return input(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")

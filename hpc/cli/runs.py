@@ -121,7 +121,7 @@ def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:
     """Stop one run, or all that the words mean: a whole sweep by its --name or its job."""
     from contextlib import nullcontext, redirect_stdout
 
-    from hpc.cli.ask import MANY_RUNS, sure
+    from hpc.cli.preflight import MANY_RUNS, sure
     from hpc.runs import cancel
     from hpc.submit import watch
 

@@ -9,8 +9,8 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from hpc.cli import options, planner
-from hpc.cli.ask import MANY_RUNS, sure
 from hpc.cli.options import Arguments
+from hpc.cli.preflight import MANY_RUNS, sure
 from hpc.cli.runs import as_json, print_states
 from hpc.cli.table import SWEEPS
 from hpc.codes import DONE

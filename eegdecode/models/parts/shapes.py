@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from eegdecode.models.parts import deterministic
 from eegdecode.signals import SignalSpec
@@ -77,3 +78,15 @@ def at_steps(x: torch.Tensor, spec: SignalSpec, n_times: int) -> torch.Tensor:
     if n_steps == x.shape[1]:
         return x
     return deterministic.interpolated(x.mT, n_steps).mT
+
+
+def cut_patches(x: torch.Tensor, samples: int) -> torch.Tensor:
+    """Cut [window, time, channel] into [window, patch, sample, channel]; zeros fill the last patch."""
+    return functional.pad(x, (0, 0, 0, -x.shape[1] % samples)).unflatten(1, (-1, samples))
+
+
+def patches_at_steps(x: torch.Tensor, spec: SignalSpec, samples: int, n_times: int) -> torch.Tensor:
+    """Map [window, patch, feature] to the times of the target, or to the mean over patches. The last patch may go
+    beyond the window, and its steps there are cut."""
+    out = at_steps(x, spec, x.shape[1] * samples)
+    return out[:, : spec.n_steps(n_times)] if spec.is_sequence else out
