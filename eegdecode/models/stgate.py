@@ -76,10 +76,8 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         shapes.check(x, self.spec.n_channels)
         n_windows, n_times = x.shape[:2]
-        # [window, patch, electrode, feature]
-        x = (
-            self.embed(self.power(shapes.cut_patches(x, self.samples))) + self.node
-        )  # [window, patch, electrode, feature]
+        powers = self.power(shapes.cut_patches(x, self.samples))
+        x = self.embed(powers) + self.node  # [window, patch, electrode, feature]
 
         turn = attention.angles(torch.arange(x.shape[1], device=x.device), self.pairs)
         each = x.transpose(1, 2).flatten(0, 1)
