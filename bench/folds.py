@@ -185,6 +185,6 @@ def run(quick: bool) -> bool:
     return judged(
         {
             "cross_validations_above_chance_too_often": Goal(len(too_often), 0),
-            "power_of_all_folds_minus_one": Goal(min(gained), 0.0, at_least=True),
+            "power_of_all_folds_minus_one": Goal(float(min(gained)), 0.0, at_least=True),
         }
     )

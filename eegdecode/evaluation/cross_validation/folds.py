@@ -9,7 +9,7 @@ fold: the model of a fold has trained on the others.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -89,8 +89,9 @@ class Pooled(Decoded):
 
     def by(self, baseline: str) -> "Pooled":
         every = tuple(tuple(part.by(baseline) for part in parts) for parts in self.repetitions)
-        first = super().by(baseline)
-        return replace(self, trials=first.trials, baselines={}, repetitions=every)
+        of_first = super().by(baseline)
+        assert isinstance(of_first, Pooled)
+        return replace(of_first, repetitions=every)
 
 
 def evaluate(folds: Sequence[Fold], cfg: Scoring) -> CrossValidation:
@@ -173,9 +174,8 @@ def _pooled(repetitions: tuple[tuple[Decoded, ...], ...]) -> Pooled:
     first, *others = repetitions[0]
     trials = tuple(trial for part in (first, *others) for trial in part.trials)
     baselines = {name: np.concatenate([part.baselines[name] for part in repetitions[0]]) for name in first.baselines}
-    return Pooled(
-        first.sfreq, trials, first.audit, first.kind, first.target, first.classes, baselines, repetitions=repetitions
-    )
+    known = {each.name: getattr(first, each.name) for each in fields(first) if each.init}
+    return Pooled(**(known | {"trials": trials, "baselines": baselines}), repetitions=repetitions)
 
 
 def _refuse_unlike(folds: Sequence[Fold]) -> None:
