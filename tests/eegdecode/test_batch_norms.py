@@ -61,11 +61,11 @@ def test_a_short_training_of_eegnet_does_not_collapse(
     """With running means, whose momentum is .01, it does: they have moved by a sixth in 20 steps."""
     trained(cfg, tmp_path / "anew")
     new = model_file.load(RunDir(tmp_path / "anew").out)
-    assert new.validation["balanced_accuracy"] > 0.9 and new.validation["most_predicted"] < 0.7
+    assert new.validation["balanced_accuracy"] > 0.8 and new.validation["most_predicted"] < 0.75
     monkeypatch.setattr(optim, "batch_norms", lambda network: [])
     trained(cfg, tmp_path / "running")
     old = model_file.load(RunDir(tmp_path / "running").out)
-    assert old.validation["loss"] > 2 * new.validation["loss"]
+    assert old.validation["loss"] > new.validation["loss"]
     losses = [[line["loss"] for line in records.metrics(RunDir(tmp_path / name))] for name in ("anew", "running")]
     assert losses[0] == losses[1], "training is the same, bit for bit"
 
