@@ -19,7 +19,7 @@ from eegdecode import models, objectives
 from eegdecode.data.loading.resident import resident
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.models.parts import batch_norms, lora, trainable
+from eegdecode.models.parts import lora, trainable
 from eegdecode.objectives import Batch, takes_soft_labels
 from eegdecode.training import (
     exact,
@@ -263,7 +263,7 @@ class Training:
                     self.ctx.beat()
                     self.objective(self.network, batch)
 
-        with batch_norms.estimated(self.network, forward) as changed:
+        with optim.estimated_statistics(self.network, forward) as changed:
             if changed:
                 ddp.same_statistics(self.network)
             yield

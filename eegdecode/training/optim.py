@@ -1,4 +1,6 @@
-"""The optimizer, its learning-rate schedule, sharpness-aware minimisation (SAM) and averages of the parameters."""
+"""The optimizer, its learning-rate schedule, sharpness-aware minimisation (SAM), averages of the parameters, and the
+statistics of batch norms.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from eegdecode.models.parts import trainable
@@ -226,8 +229,7 @@ def sam_perturbed(
 @contextmanager
 def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
     """Keep batch norms, within the context, from updating their running statistics: for a second pass over a batch."""
-    norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    learning = [part for part in norms if part.track_running_stats]
+    learning = batch_norms(network)
     for part in learning:
         part.track_running_stats = False
     try:
@@ -235,6 +237,48 @@ def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
     finally:
         for part in learning:
             part.track_running_stats = True
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+
+
+def estimate_statistics(network: nn.Module, norms: Sequence[_BatchNorm], forward: Callable[[], object]) -> None:
+    """Estimate the statistics of these norms anew: the mean over the batches that `forward` runs through the network,
+    which is in eval mode otherwise and stays so. Nothing else changes."""
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+        norm.train()
+    try:
+        with torch.no_grad():
+            forward()
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
+
+
+@contextmanager
+def estimated_statistics(network: nn.Module, forward: Callable[[], object]) -> Iterator[bool]:
+    """Give the norms that are in training mode, within the context, new statistics; those that are frozen keep theirs.
+    Yields whether there are any.
+
+    Those that training leaves are running means over its steps: with a low momentum, as Keras's .01 in EEGNet, they lag
+    so far behind in a short training that all windows are given one class. They are put back, so that training does not
+    depend on how often it is validated.
+    """
+    norms = [norm for norm in batch_norms(network) if norm.training]
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
+    if norms:
+        estimate_statistics(network, norms, forward)
+    try:
+        yield bool(norms)
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 class Average:

@@ -18,8 +18,7 @@ from eegdecode.data.loading.loader import Loader
 from eegdecode.data.split import splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.models.parts import batch_norms
-from eegdecode.training import model_file, setup
+from eegdecode.training import model_file, optim, setup
 from eegdecode.training.config import Soup, Train
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
@@ -134,7 +133,7 @@ def mean(several: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def learn_statistics(network: nn.Module, cfg: Train, data: Store, part: Sequence[Any], device: torch.device) -> None:
     """Estimate the statistics of batch norms from training batches, the same on every rank; nothing else changes."""
-    norms = batch_norms.all_of(network)
+    norms = optim.batch_norms(network)
     if not norms:
         return
     draw = Draw(cfg.windows, part, data.recordings, cfg.seed)
@@ -145,5 +144,5 @@ def learn_statistics(network: nn.Module, cfg: Train, data: Store, part: Sequence
         for batch in loader.at(0, n_batches):
             network(batch.signal, batch.subject)
 
-    batch_norms.estimate(network, norms, forward)
+    optim.estimate_statistics(network, norms, forward)
     loader.close()
