@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,12 @@ def test_a_bench_is_one_sweep_and_another_model_adds_only_its_own(tmp_path: Path
 
 
 def test_within_a_session_each_has_five_networks_of_its_own(tmp_path: Path) -> None:
-    everything = planned("moabb-mi-within-session", of_bci(tmp_path))
+    for subject, session in product((1, 2, 3), ("0train", "1test")):
+        bare = f"sub-{subject:02d}_ses-{session}"
+        path = tmp_path / f"{bare.replace('_', '/')}/eeg/{bare}_task-imagery_eeg.edf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"only its name is read")
+    everything = planned("moabb-mi-within-session", tmp_path)
     trains = [science.config["split"] for science in everything if science.section == "train"]
     sessions = [f"sub-{number:02d} session {name}" for number in (1, 2, 3) for name in ("0train", "1test")]
     assert sorted((split["only"][0], split["fold"]) for split in trains) == [(s, f) for s in sessions for f in range(5)]
