@@ -47,8 +47,8 @@ VERBS = {
         "sweep train my-study.yaml optim.lr=1e-3,1e-4 seed=0..4 --max-parallel 8",
     ),
     "bench": Verb(
-        "protocol=NAME model=a,b data=PATH [key=value ...]",
-        "run models as a public benchmark does, and show them beside its table; given again, it runs what is missing",
+        "protocol=NAME ...",
+        "run model=a,b on data=PATH as a public benchmark does, and show them beside its table",
         PLAN, "bench protocol=neuralbench-mental-arithmetic model=eegnet,shallow data=./eegmat",
     ),
     "status": Verb(
