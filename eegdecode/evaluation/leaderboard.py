@@ -202,10 +202,11 @@ def _linear(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callab
     of_first = next(iter(by_model(runs).values()))
     once = [each for each in of_first if each.seed == of_first[0].seed]
     names = [name for name in once[0].decoded.baselines if all(name in each.decoded.baselines for each in once)]
-    return [
-        _row(name, once, metric, cfg, shown, lambda each, name=name: each.decoded.by(name), LINEAR)  # type: ignore[misc]
-        for name in names
-    ]
+    return [_row(name, once, metric, cfg, shown, partial(_by_baseline, name=name), LINEAR) for name in names]
+
+
+def _by_baseline(each: Run, name: str) -> Decoded:
+    return each.decoded.by(name)
 
 
 def _published(row: Any) -> Row:

@@ -61,6 +61,7 @@ def objective(cfg: TimeFrequency, spec: SignalSpec) -> Objective:
     def loss_of(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         x, spectrum = batch.signal, magnitudes(batch.signal)
         others = other_signal(x, batch.rng_key), other_spectrum(spectrum, batch.rng_key)
+        halves: list[tuple[torch.Tensor, ...]]
         if cfg.passes == 2:
             passed = (model(x, batch.subject, spectrum), model(others[0], batch.subject, others[1]))
             halves = [(plain.float(), other.float()) for plain, other in zip(*passed, strict=True)]

@@ -54,8 +54,8 @@ VERBS = {
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 --halving 100 --each train.split.fold=0..4",
     ),
     "bench": Verb(
-        "protocol=NAME model=a,b data=PATH [key=value ...]",
-        "run models as a public benchmark does, and show them beside its table; given again, it runs what is missing",
+        "protocol=NAME ...",
+        "run model=a,b on data=PATH as a public benchmark does, and show them beside its table",
         PLAN, "bench protocol=neuralbench-mental-arithmetic model=eegnet,shallow data=./eegmat",
     ),
     "status": Verb(
