@@ -95,7 +95,7 @@ def windows(n: int, width: int, seed: int, classes: int = 3) -> ridge.Windows:
     rng = np.random.default_rng(seed)
     label = rng.choice(classes, n, p=[0.6, 0.3, 0.1][:classes])
     features = torch.tensor(rng.normal(size=(n, width)) * np.arange(1, width + 1) + 5)
-    features[:, 0] += torch.tensor(3.0 * label)
+    features[:, :5] += torch.tensor(6.0 * label)[:, None]
     target = torch.tensor(np.eye(classes)[label])
     return ridge.Windows(features, target, ridge._weights(target, True))
 
@@ -120,9 +120,9 @@ def test_it_is_the_ridge_regression_of_scikit_learn(width: int, monkeypatch: pyt
 
 
 def test_the_penalty_is_large_where_there_is_nothing_to_find() -> None:
-    train, val = windows(80, 300, 0), windows(80, 300, 1)
+    train, val = windows(200, 40, 0), windows(200, 40, 1)
     found = ridge.solve(train, val, is_classes=True)
-    shuffled = train.features[torch.randperm(80, generator=torch.Generator().manual_seed(0))]
+    shuffled = train.features[torch.randperm(200, generator=torch.Generator().manual_seed(0))]
     nothing = ridge.solve(train._replace(features=shuffled), val, is_classes=True)
     assert nothing.penalty > found.penalty
     outputs = val.features @ found.weight.T + found.bias
