@@ -121,7 +121,7 @@ def test_weights_are_fetched_checked_listed_and_there_without_the_net(launch: La
     with open(folder / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
-    with pytest.raises(ValueError, match="is not what was written"):
+    with pytest.raises(ValueError, match="model.safetensors is damaged: its SHA-256 is"):
         look(folder)
     with pytest.raises(ConfigError, match="is not what was written"):
         runs.fetch_runs(options.read(["fetch", "hf:lab/net@v1", "-o", str(folder)]), {})

@@ -63,7 +63,7 @@ def fit_head(
     with torch.no_grad():
         weight, bias = (_of_first(value.to(layer.weight.dtype).to(device)) for value in (solved.weight, solved.bias))
         if nn.utils.parametrize.is_parametrized(layer, "weight"):
-            layer.weight = weight  # type: ignore[assignment]  # it sets what the weight is made of
+            layer.weight = weight  # it sets what the weight is made of
         else:
             layer.weight.copy_(weight)
         layer.bias.copy_(bias)
