@@ -31,6 +31,8 @@ Metrics = dict[str, object]
 """The result of a stage: numbers, or {"value": x, "chance": c} if there is a chance level."""
 CONTENTS = "eegdecode.exchange.contents:of_product"
 """What reads our products for `hpc replay`."""
+PASSING = ("seconds", "*_s", "unwritten", "unseen", "accumulate")
+"""What says how a training went: times, lines that waited for room, into how many parts its ranks have cut a batch."""
 Find = Callable[[Input], Path | None]
 """Returns the folder or file that an input names; None if it does not exist yet."""
 
@@ -133,7 +135,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     )
 )
 @checked_by(check_training)
-@leaves(values=CONTENTS, passing=("seconds", "*_s", "unwritten", "unseen"))
+@leaves(values=CONTENTS, passing=PASSING)
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters that are best on the validation set."""
     from eegdecode.training import loop

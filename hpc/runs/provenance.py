@@ -219,7 +219,8 @@ def packages(places: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", errors="replace") as file:
-            lines = dict(map(str.strip, line.split(":", 1)) for line in file if ":" in line)
+            parts = (line.partition(":") for line in file if ":" in line)
+            lines = {name.strip(): value.strip() for name, _, value in parts}
     except OSError:
         return platform.processor()
     return str(lines.get("model name") or lines.get("CPU part") or platform.processor())
