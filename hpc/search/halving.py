@@ -48,7 +48,8 @@ def rungs(text: str, total: int, every: int, at: str) -> Rungs:
         )
     if n_first >= total:
         raise ConfigError(f"--halving {text}: a whole training has {total} steps, and the first rung needs fewer")
-    n_rungs = math.ceil(round(math.log(total / n_first, times), 9))
+    # No rung is nearer to the last one than by the factor
+    n_rungs = max(1, math.floor(round(math.log(total / n_first, times), 9)))
     return Rungs((*(n_first * times**number for number in range(n_rungs)), total), times)
 
 

