@@ -43,7 +43,7 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> Train:
         target="side",
         model=EEGNet(dropout=0.0),
         objective=Classification(),
-        split=Split(by="trial", shared=("subject", "stimulus"), val=0.3),
+        split=Split(by="trial", shared=("subject", "stimulus"), train=0.5, val=0.3, test=0.2),
         windows=EpochWindows(tmin_s=0.0, tmax_s=1.0, batch=16),
         optim=Optim(lr=0.01, steps=20, warmup_steps=2, validate_every=5, checkpoint_every=7),
     )
