@@ -189,12 +189,11 @@ def _row(
         by_seed.setdefault(each.seed, []).append(decode(each))
     values = shown(np.array([np.mean([score(each, metric) for each in of_seed]) for of_seed in by_seed.values()]))
     drawn = [resampling.over_subjects(of_seed, metric, cfg.draws) for of_seed in by_seed.values()]
-    low, high = shown(np.quantile(np.mean(drawn, axis=0), RANGE)) if drawn[0].size else (None, None)
+    low, high = shown(np.quantile(np.mean(drawn, axis=0), RANGE)).tolist() if drawn[0].size else (None, None)
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
     above = sum(each.verdict == "above chance" for each in runs)
     verdicts = f"above chance in {above} of {len(runs)}" if whose == OURS else ""
-    ends = (None, None) if low is None else (float(low), float(high))
-    return Row(name, whose, float(values.mean()), spread, *ends, len(runs), verdicts)
+    return Row(name, whose, float(values.mean()), spread, low, high, len(runs), verdicts)
 
 
 def _linear(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callable[[Any], Any]) -> list[Row]:

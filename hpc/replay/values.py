@@ -64,8 +64,8 @@ def flat(value: Any, at: str = "", parse: bool = False) -> Iterator[tuple[str, V
     elif isinstance(value, np.ndarray):
         yield at, str(value.tolist())
     elif isinstance(value, int | float | complex) and not isinstance(value, bool):
-        number = np.asarray(value)
-        yield at, number if number.dtype != object else str(value)  # a whole number that no array can hold
+        scalar = np.asarray(value)
+        yield at, scalar if scalar.dtype != object else str(value)  # a whole number that no array can hold
     else:
         yield at, _number(value) if parse and isinstance(value, str) else str(value)
 

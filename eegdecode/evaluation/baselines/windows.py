@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -199,7 +199,10 @@ class Task(NamedTuple):
         return HeldOut(val.x, self.places(val), self.n_settings)
 
 
-Fit = Callable[[_Part, _Part, Task], Decode]
+class Fit(Protocol):
+    """Fits a decoder to the training set, tuned on the validation set."""
+
+    def __call__(self, train: _Part, val: _Part, task: Task) -> Decode: ...
 
 
 def _csp(train: _Part, val: _Part, task: Task) -> Decode:
