@@ -75,7 +75,8 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "-t2h"], "there is no option -t2h: say --time 4h"),
         (
             ["settings", "lr"],
-            "there is no stage 'lr'; settings of that name: held.optim.lr, descent.lr, estimate.optim.lr, train.optim.lr",
+            "there is no stage 'lr'; settings of that name: held.optim.lr, descent.lr, estimate.optim.lr, "
+            "train.optim.lr",
         ),
         (["settings", "train.lr"], "it has no setting 'lr': it is optim.lr"),
         (
