@@ -113,7 +113,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--name", "my 'best' $(touch oops)"], "--name needs a letter or _, then up to 39 letters, digits"),
         (["count", "--name", "x" * 41], "--name needs a letter or _, then up to 39"),
         (["count", "--comment", "a\n#SBATCH --wrap=x"], "--comment needs one line without control characters, but got"),
-        (["status", "--nodes", "3"], "--nodes is for STAGE, pipeline, sweep, resume, drill and export, not for status"),
+        (["status", "--nodes", "3"], "--nodes is for STAGE, pipeline, sweep, search, resume, drill and export"),
         (["count", "--watch"], "--watch is for status, not for count"),
         (["sweep", "count", "n=1,2", "--after", "x"], "--after is for STAGE, pipeline and resume, not for sweep"),
         (["count", "--mem", "nan"], "--mem needs a number below a million, but got 'nan'"),
