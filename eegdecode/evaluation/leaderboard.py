@@ -193,8 +193,8 @@ def _row(
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
     above = sum(each.verdict == "above chance" for each in runs)
     verdicts = f"above chance in {above} of {len(runs)}" if whose == OURS else ""
-    ends = (None, None) if low is None else (float(low), float(high))
-    return Row(name, whose, float(values.mean()), spread, *ends, len(runs), verdicts)
+    ends = [None if end is None else float(end) for end in (low, high)]
+    return Row(name, whose, float(values.mean()), spread, ends[0], ends[1], len(runs), verdicts)
 
 
 def _linear(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callable[[Any], Any]) -> list[Row]:
