@@ -191,8 +191,9 @@ def _row(
     drawn = [resampling.over_subjects(of_seed, metric, cfg.draws) for of_seed in by_seed.values()]
     low, high = shown(np.quantile(np.mean(drawn, axis=0), RANGE)) if drawn[0].size else (None, None)
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
-    above = sum(each.verdict == "above chance" for each in runs)
-    verdicts = f"above chance in {above} of {len(runs)}" if whose == OURS else ""
+    counts = Counter(each.verdict for each in runs)
+    said = ", ".join(f"{n} of {len(runs)} {verdict}" for verdict, n in sorted(counts.items()))
+    verdicts = said if whose == OURS else ""
     ends = [None if end is None else float(end) for end in (low, high)]
     return Row(name, whose, float(values.mean()), spread, ends[0], ends[1], len(runs), verdicts)
 
