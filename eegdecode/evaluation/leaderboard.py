@@ -191,9 +191,9 @@ def _row(
     drawn = [resampling.over_subjects(of_seed, metric, cfg.draws) for of_seed in by_seed.values()]
     low, high = shown(np.quantile(np.mean(drawn, axis=0), RANGE)).tolist() if drawn[0].size else (None, None)
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
-    above = sum(each.verdict == "above chance" for each in runs)
-    verdicts = f"above chance in {above} of {len(runs)}" if whose == OURS else ""
-    return Row(name, whose, float(values.mean()), spread, low, high, len(runs), verdicts)
+    counts = Counter(each.verdict for each in runs)
+    verdicts = ", ".join(f"{n} of {len(runs)} {verdict}" for verdict, n in sorted(counts.items()))
+    return Row(name, whose, float(values.mean()), spread, low, high, len(runs), verdicts if whose == OURS else "")
 
 
 def _linear(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callable[[Any], Any]) -> list[Row]:

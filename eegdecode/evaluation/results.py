@@ -153,7 +153,7 @@ class Result:
 
     def _best(self, names: Iterable[str]) -> str:
         value = self.validation if self.is_chosen else {name: each.value for name, each in self.decoders.items()}
-        return max(names, key=lambda name: value[name], default="")
+        return max(sorted(names), key=lambda name: value[name], default="")  # in one order, whatever file they are of
 
     @property
     def p_of_data(self) -> float | None:

@@ -282,7 +282,7 @@ def test_a_bench_stands_beside_the_published_rows_and_does_only_what_is_missing(
     rows = {row["name"]: row for row in page["rows"]}
     assert sum(row["whose"] == "published" for row in page["rows"]) == 17
     assert rows["shallow"]["value"] > 80 and rows["bandpower"]["value"] > 80, "the planted rhythm"
-    assert rows["shallow"]["verdicts"] == "above chance in 1 of 1"
+    assert rows["shallow"]["verdicts"] == "1 of 1 above chance, but confounded", "rest comes first"
     assert rows["shallow"]["low"] <= rows["shallow"]["value"] <= rows["shallow"]["high"]
     assert page["chance"] == 50 and len(page["redrawn"]) == 10 and min(page["redrawn"]) > 80
     text = (run.out / "leaderboard.md").read_text()

@@ -11,7 +11,7 @@ from hpc.runs.rundir import RunDir, append_line, overwrite_json, read_heartbeat,
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 
-MOST_INODES = 12
+MOST_INODES = 13
 
 
 @pytest.fixture

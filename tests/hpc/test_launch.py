@@ -179,7 +179,7 @@ def test_data_beside_the_code_is_not_copied(launch: Launch, tmp_path: Path) -> N
     (run,) = launch.runs()
     with zipfile.ZipFile(run / "code/code.zip") as packed:
         copied = {Path(name).name for name in packed.namelist() if "checkout/" in name}
-    assert copied == {"__init__.py", "stages.py", "training.py"}
+    assert copied == {"__init__.py", "searching.py", "stages.py", "training.py"}
 
 
 def test_a_dry_run_does_nothing(launch: Launch, tmp_path: Path) -> None:
