@@ -110,12 +110,7 @@ EFFECTS = {
     "eeg2025-c2": Effect("val_loss", best_constant(mean_distance), by=-0.1),
     "eegpt-pretrain": Effect("val_rebuilt", always(1.0), by=-0.04),  # that of no wave at all
     "eegpt-probe": Effect("val_accuracy", always(1 / 2), by=0.25, after="eegpt-pretrain"),
-    "finetune": Effect(
-        "val_accuracy",
-        always(1 / 2),
-        by=0.3,
-        also=(Effect("val_accuracy", always(1 / 2), by=0.25, section="pretrain"),),
-    ),
+    "finetune": Effect("val_accuracy", always(1 / 2), by=0.3),
     "images-clip": Effect("val_top5", always(5 / 16), by=0.3),
     "meg-movie-ssl": Effect("val_r", always(0.0), by=0.1),
     "motor-conformer": Effect("val_accuracy", always(1 / 4), by=0.4),
