@@ -36,6 +36,8 @@ class Decoding:
         The number of classes.
     is_course
         Whether it is a course in time, as an envelope, and no class.
+    without
+        Recordings that were looked at and have no such trial, as of rest among those of a task.
     """
 
     events: Guess
@@ -46,6 +48,7 @@ class Decoding:
     overlap: bool = False
     label_of: Mapping[str, str] = field(default_factory=dict)
     is_course: bool = False
+    without: tuple[str, ...] = ()
 
 
 def choose(sight: Sight) -> Decoding:
@@ -99,6 +102,12 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
             if any(mark.columns.get(classes.column) in classes.counts for mark in marks)
         }
     column = classes.column if classes.source == EPOCHS else "stimulus"
+    with_trials = {
+        name
+        for name, marks in sight.marks(classes.source).items()
+        if any(mark.columns.get(classes.column) in classes.counts for mark in marks)
+    }
+    looked_at = sight.tables if classes.source == EVENTS_TSV else [seen.entry.name for seen in sight.seen]
     return Decoding(
         Guess(settings or None, f"Trials are in {classes.seen}; {lasting}.{without}", others),
         Guess({"name": "label", "column": column}, f"The class of each trial, one of {len(classes.counts)}."),
@@ -107,6 +116,7 @@ def _of_marks(sight: Sight, classes: Classes, conditions: list[tuple[str, str, d
         len(classes.counts),
         classes.overlap,
         label_of,
+        without=tuple(name for name in looked_at if name not in with_trials),
     )
 
 

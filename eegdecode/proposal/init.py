@@ -42,7 +42,7 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
     if len(files) != 1:
         raise ValueError(f"init looks at one folder, but got {len(files)}: give a line for each")
     study = files[0]
-    name = re.sub(r"[^\w.-]+", "-", study.resolve().name) or "study"
+    name = re.sub(r"[^\w.-]+", "-", study.resolve().name).strip("-") or "study"
     output = Path(cfg.output or f"{name}.yaml")
     if not cfg.explain and output.exists():
         raise ValueError(
@@ -59,7 +59,7 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
     proposal = propose(sight, _named(study))
     command = f"hpc pipeline {media.shell([str(output)])} --on local"
     title = [
-        f"Proposed by `hpc init {study}`, from {many(len(sight.folder.entries), 'recording')} of "
+        f"Proposed by `hpc init {media.shell([str(study)])}`, from {many(len(sight.folder.entries), 'recording')} of "
         f"{many(len(sight.subjects), 'subject')}, {len(sight.seen)} of them opened.",
         "Each line is a guess: above it stands what it was concluded from, and what else it might be. Correct what is",
         f"wrong, then:   {command}",
@@ -70,7 +70,20 @@ def run(cfg: Init, files: Sequence[Path], as_json: bool) -> str:
         told = {"config": str(output), "values": proposal.values, "seen": explain.plain(sight)}
         return json.dumps(told, indent=1)
     then = f"wrote {output}: look at its comments, correct what is wrong, then"
-    return f"{explain.short(sight, proposal)}\n\n{then}\n\n  {command}"
+    text_of_folds = _all_folds(proposal.all_folds, output)
+    return f"{explain.short(proposal.sight, proposal)}\n\n{then}\n\n  {command}{text_of_folds}"
+
+
+def _all_folds(folds: str, output: Path) -> str:
+    """What to do for a verdict where one fold has too few recordings or people; empty where it has enough."""
+    if not folds:
+        return ""
+    config = media.shell([str(output)])
+    return (
+        "\n\nThat tests one fold, which has too few recordings or people to decide anything. All folds together:\n\n"
+        f"  hpc sweep pipeline {config} train.split.fold={folds} --name folds --on local\n"
+        "  hpc evaluate model=folds --on local"
+    )
 
 
 def _named(study: Path) -> str:

@@ -21,7 +21,12 @@ STEPS, VALIDATE_EVERY, BATCH = 300, 30, 32
 
 @dataclass(frozen=True)
 class Proposal:
+    """`sight`: what was seen, without the recordings in which nothing can be decoded."""
+
     sections: dict[str, Section]
+    sight: Sight
+    all_folds: str = ""
+    """Of a split whose single fold tests too few recordings or people to decide anything: its folds, as 0..4."""
 
     @property
     def values(self) -> dict[str, dict[str, Any]]:
@@ -31,6 +36,7 @@ class Proposal:
 def propose(sight: Sight, study: str) -> Proposal:
     """Return the config for what was seen; `study` is the folder as the config names it."""
     what = decoding.choose(sight)
+    sight = sight.leaving_out(what.without, "it has no trial of these classes, and is left out")
     split = splitting.choose(sight, what)
     sections: dict[str, Section] = {
         "preprocess": _preprocess(sight, what, study),
@@ -43,7 +49,8 @@ def propose(sight: Sight, study: str) -> Proposal:
             )
         },
     }
-    proposal = Proposal(sections)
+    is_enough = splitting.decides(sight, what, split.value)
+    proposal = Proposal(sections, sight, "" if is_enough else f"0..{split.value['folds'] - 1}")
     _check(proposal.values)
     return proposal
 

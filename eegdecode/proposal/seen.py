@@ -4,7 +4,7 @@ over the study, and the tables next to the others are read too."""
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -66,6 +66,13 @@ class Sight:
     failed: Mapping[str, str]  # why recordings cannot be read, by name
     tables: Mapping[str, Sequence[Mark]]  # rows of events.tsv, by the name of the recording
     reading: Reading
+
+    def leaving_out(self, names: Sequence[str], why: str) -> "Sight":
+        """Without some recordings, as if they could not be used."""
+        if not names:
+            return self
+        seen = tuple(each for each in self.seen if each.entry.name not in names)
+        return replace(self, seen=seen, failed={**self.failed, **dict.fromkeys(names, why)})
 
     @property
     def entries(self) -> list[Entry]:

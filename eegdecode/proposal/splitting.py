@@ -11,6 +11,9 @@ from hpc.media import many
 
 ENOUGH_SUBJECTS, FEWEST = 5, 3
 """Subjects for a test on new people; units of a split, one a set."""
+TOO_FEW = ": chance exchanges whole recordings or people, and one fold has too few of them to decide anything"
+ENOUGH_WAYS = 20
+"""Ways in which the labels of a test set can be exchanged: of fewer, none allows p < .05."""
 BLOCKS = 12
 """Blocks of time in a recording, where there is nothing else to split by."""
 
@@ -87,7 +90,7 @@ def _of_recordings(sight: Sight, decoding: Decoding) -> Guess:
             f"subjects {of_whom}. Of {folds} folds, one tests, one validates; each has every class."
         )
         settings = settings if decoding.name != "stimulus" else settings | {"stratify": "stimulus"}
-        return Guess(settings, why, (f"a sweep over split.fold=0..{folds - 1}, so that everybody is tested once",))
+        return Guess(settings, why, (_all_folds(folds, decides(sight, decoding, settings)),))
     recordings = Counter(decoding.label_of.values())
     if min(recordings.values()) >= FEWEST:
         folds = min(5, min(recordings.values()))
@@ -102,12 +105,38 @@ def _of_recordings(sight: Sight, decoding: Decoding) -> Guess:
             f"A recording has one class, and there are too few people of each ({counted}) to test on new ones: whole "
             f"recordings are for testing. Of {folds} folds, one tests, one validates."
         )
-        return Guess(settings, why)
+        return Guess(settings, why, (_all_folds(folds, decides(sight, decoding, settings)),))
     few = ", ".join(f"{n} of {label}" for label, n in sorted(recordings.items()))
     raise ValueError(
         f"{sight.folder.path}: {decoding.name} is the same throughout a recording, and there are {few}; training, "
         "validation and test need 3 of each at least, or what is decoded is the recording: add recordings"
     )
+
+
+def decides(sight: Sight, decoding: Decoding, split: dict[str, Any]) -> bool:
+    """Whether one fold has enough recordings or people for p < .05."""
+    if not decoding.label_of or "folds" not in split:
+        return True
+    of_subject: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in sight.entries:
+        if entry.name in decoding.label_of:
+            of_subject[entry.subject][decoding.label_of[entry.name]] += 1
+    folds = split["folds"]
+    if split["by"] == "subject" and any(len(own) > 1 for own in of_subject.values()):
+        return min(map(_ways, of_subject.values())) ** (len(of_subject) // folds) >= ENOUGH_WAYS
+    units = of_subject.values() if split["by"] == "subject" else [Counter(decoding.label_of.values())]
+    counts = Counter(label for own in units for label in (own if split["by"] == "subject" else own.elements()))
+    return _ways(Counter({label: n // folds for label, n in counts.items()})) >= ENOUGH_WAYS
+
+
+def _ways(counts: Counter[str]) -> int:
+    """In how many orders so many labels can be."""
+    return math.factorial(counts.total()) // math.prod(map(math.factorial, counts.values()))
+
+
+def _all_folds(folds: int, decides: bool) -> str:
+    everybody = f"all folds, a sweep over split.fold=0..{folds - 1}, so that everybody is tested once"
+    return everybody if decides else everybody + TOO_FEW
 
 
 def _each(runs: Counter[str]) -> str:

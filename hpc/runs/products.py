@@ -4,7 +4,7 @@
     out/.products.NODE.PID.jsonl   the lines of one process, until `close` adds them to products.jsonl
 
 Whoever reads a product verifies it first, once in a run: a file that looks as it did when it was verified (inode, size,
-time of the last change) is not read again for that, not even by the next attempt.
+times of the last change) is not read again for that, not even by the next attempt.
 
     RUN/verified/rank-0003.jsonl   what a rank has verified
 """
@@ -238,6 +238,10 @@ def verify(path: Path) -> None:
     MEMORY.verify(path)
 
 
+_Look = tuple[int, int, int, int, str]
+LOOK = "inode", "bytes", "mtime_ns", "ctime_ns", "sha256"
+
+
 class Memory:
     """What this process, and the other ranks of its run, have verified."""
 
@@ -245,7 +249,7 @@ class Memory:
         self.folder: Path | None = None
         """The folder of a run for its ranks to tell one another, and their next attempt."""
         self._writer = ""
-        self._seen: set[tuple[int, int, int, str]] = set()
+        self._seen: set[_Look] = set()
         self._read: dict[str, int] = {}  # how many bytes of each file of `folder` are known
         self._lists: dict[Path, dict[str, Product]] = {}
         self._trees: list[Path] = []  # folders whose lists are those of the folders in them too
@@ -269,7 +273,7 @@ class Memory:
             self._read[file.name], news = n_bytes, True
             for line in read_lines(file):
                 try:
-                    self._seen.add((line["inode"], line["bytes"], line["mtime_ns"], line["sha256"]))
+                    self._seen.add((line["inode"], line["bytes"], line["mtime_ns"], line["ctime_ns"], line["sha256"]))
                 except (KeyError, TypeError):
                     continue  # cut off when its node went down: that file is verified once more
         return news
@@ -357,9 +361,9 @@ class Memory:
                 self._lists[folder] = known
             return known
 
-    def _tell(self, look: tuple[int, int, int, str]) -> None:
+    def _tell(self, look: _Look) -> None:
         if self.folder is not None and self._writer:
-            line = dict(zip(("inode", "bytes", "mtime_ns", "sha256"), look, strict=True))
+            line = dict(zip(LOOK, look, strict=True))
             with suppress(OSError):  # a full disk: it is verified once more
                 self.folder.mkdir(exist_ok=True)
                 append_line(self.folder / f"{self._writer}.jsonl", line)
@@ -446,7 +450,8 @@ def _sha256(path: Path, count: Callable[[int], object] = int) -> _Digest:
     return _Digest(n_bytes, digest.hexdigest())
 
 
-def _look(path: Path, product: Product) -> tuple[int, int, int, str]:
-    """What a file looks like from outside; it is verified again when that changes."""
+def _look(path: Path, product: Product) -> _Look:
+    """What a file looks like from outside; it is verified again when that changes. Who writes can set the time of that
+    back, but not the time at which he did (ctime)."""
     entry = path.stat()
-    return entry.st_ino, entry.st_size, entry.st_mtime_ns, product.sha256
+    return entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns, product.sha256

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 
@@ -161,6 +162,43 @@ def test_a_damaged_recording_is_named_and_the_others_count(tmp_path: Path, monke
     shown = init.run(Init(), [Path("study")], False)
     assert "5 of 6 recordings can be used" in shown and "CANNOT BE USED: sub-003: S003/S003R01.edf is cut off" in shown
     assert config.load([Path("study.yaml")])["preprocess"]["exclude"] == ["sub-003"]
+
+
+def test_recordings_without_a_trial_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of rest, among those of a task whose triggers are in a channel."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study").mkdir()
+    info = mne.create_info([*layouts.CHANNELS, "Status"], layouts.SFREQ, ["eeg"] * 8 + ["stim"])
+    for subject in S:
+        for condition in ("rest", "oddball"):
+            onsets_s, classes = layouts.trials(subject)
+            data = layouts.recorded(subject, onsets_s, classes).T
+            status = np.zeros(data.shape[1])
+            if condition == "oddball":
+                status[np.rint(onsets_s * layouts.SFREQ).astype(int)] = classes + 1
+            raw = mne.io.RawArray(np.vstack([data, status]), info, verbose="error")
+            raw.save(tmp_path / f"study/s{subject}_{condition}_raw.fif", verbose="error")
+    shown = init.run(Init(), [Path("study")], False)
+    assert "6 of 12 recordings can be used" in shown
+    assert "CANNOT BE USED: sub-1_condition-rest: it has no trial of these classes, and is left out" in shown
+    assert config.load([Path("study.yaml")])["preprocess"]["exclude"] == [f"sub-{k}_condition-rest" for k in S]
+
+
+def test_where_one_fold_decides_nothing_the_way_to_all_folds_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A condition a recording: two test subjects can be exchanged in four ways, and twelve in enough."""
+    monkeypatch.chdir(tmp_path)
+    layouts.file_a_condition(tmp_path / "a study (1)")
+    shown = init.run(Init(), [Path("a study (1)")], False)
+    line = "hpc sweep pipeline a-study-1.yaml train.split.fold=0..4 --name folds --on local\n  hpc evaluate model=folds"
+    assert line in shown
+    assert Path("a-study-1.yaml").read_text().startswith("# Proposed by `hpc init 'a study (1)'`")
+    for subject in range(7, 31):
+        for path in sorted(Path("a study (1)").glob("P01_*.edf")):
+            shutil.copy(path, path.with_name(path.name.replace("P01", f"P{subject:02d}")))
+    shown = init.run(Init(output="many.yaml"), [Path("a study (1)")], False)
+    assert "hpc pipeline many.yaml" in shown and "--name folds" not in shown
 
 
 def test_a_few_files_of_another_format_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,10 @@ def test_the_package_reads_what_we_write_and_we_what_it_writes(tmp_path: Path) -
         {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
         {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
         {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]},  # more bytes than values
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},  # bytes of no tensor before it
+        {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [True, 2], "data_offsets": [0, 8]},
     ],
 )
 def test_a_header_that_lies_is_refused(entry: dict[str, Any], tmp_path: Path) -> None:
@@ -72,6 +76,20 @@ def test_a_header_that_lies_is_refused(entry: dict[str, Any], tmp_path: Path) ->
     (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
     with pytest.raises(ValueError, match="x.safetensors has a damaged header"):
         look(tmp_path / "x.safetensors")
+
+
+def test_tensors_that_overlap_and_bytes_of_no_tensor_are_refused(tmp_path: Path) -> None:
+    for name, places, n_bytes, message in (
+        ("overlap", ((0, 8), (4, 12)), 12, "has a damaged header"),
+        ("hole", ((0, 8), (12, 20)), 20, "has a damaged header"),
+        ("more", ((0, 8), (8, 16)), 20, "so some are of no tensor"),
+    ):
+        entries = {str(k): {"dtype": "F32", "shape": [2], "data_offsets": place} for k, place in enumerate(places)}
+        text = json.dumps(entries).encode()
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(n_bytes))
+        with pytest.raises(ValueError, match=message):
+            look(path)
 
 
 @pytest.mark.parametrize("form", WRITERS)

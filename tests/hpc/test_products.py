@@ -244,6 +244,20 @@ def test_a_file_is_read_once_by_a_run_and_by_its_next_attempt(run: RunDir, tmp_p
     assert hashed == ["a.bin", "a.bin", "a.bin"]
 
 
+def test_zeros_in_its_place_are_damage_in_the_next_attempt_too(run: RunDir, tmp_path: Path) -> None:
+    """Whoever wrote them set the time of the last change back, as a copy that preserves times does."""
+    first, next_attempt = Memory(), Memory()
+    first.keep_in(tmp_path / "verified", "rank-0000")
+    first.verify(run.out / "a.bin")
+    entry = (run.out / "a.bin").stat()
+    with open(run.out / "a.bin", "r+b") as file:
+        file.write(bytes(entry.st_size))
+    os.utime(run.out / "a.bin", ns=(entry.st_atime_ns, entry.st_mtime_ns))
+    next_attempt.keep_in(tmp_path / "verified", "rank-0000")
+    with pytest.raises(DamagedProduct, match="a.bin"):
+        next_attempt.verify(run.out / "a.bin")
+
+
 def test_a_line_that_a_power_cut_left_is_no_proof(run: RunDir, tmp_path: Path, hashed: list[str]) -> None:
     (tmp_path / "verified").mkdir()
     (tmp_path / "verified" / "rank-0000.jsonl").write_text('{"inode": 1}\n{"inode": 2, "by\n[]\n')

@@ -12,6 +12,9 @@ import numpy as np
 from eegdecode.signals import Sensor, SignalSpec, Trial
 from hpc.runs import products
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""With which each file begins."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -141,6 +144,9 @@ class Stored:
         """Map each file once, as a process may have 65,530 maps."""
         self.verify()
         size = self.path.stat().st_size
+        with open(self.path, "rb") as file:
+            if file.read(len(HDF5)) != HDF5:
+                raise ValueError(f"{self.path} does not begin as HDF5 does, so it is damaged: run preprocess again")
         for name, block in self.blocks.items():
             if block.offset + block.n_bytes > size:
                 raise ValueError(

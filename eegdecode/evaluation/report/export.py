@@ -21,7 +21,7 @@ def markdown(result: Result) -> str:
         "",
         *_answers(result),
         f"{media.markdown(result.headline)} {_say(main.value)} (chance level {_say(main.chance)}, p = {main.p:.3f}): "
-        f"{media.markdown(result.what)}.{_permuted(result)}",
+        f"{media.markdown(result.what)}. {_permuted(result)}".rstrip(),
         "",
         "| metric | network | chance level | 95th percentile of the null | "
         + " | ".join(map(media.markdown, result.baselines))
@@ -63,7 +63,7 @@ def _permuted(result: Result) -> str:
         return ""
     few = f", which allow no p below {result.smallest_p:.2g}" if result.smallest_p >= ALPHA else ""
     along = f" The target goes along with {result.confound}." if result.confound else ""
-    return media.markdown(f" The null permutes {result.permuted}{few}.{along}")
+    return media.markdown(f"The null permutes {result.permuted}{few}.{along}")
 
 
 def latex(result: Result) -> str:

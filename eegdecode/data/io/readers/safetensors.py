@@ -11,6 +11,7 @@ is what the tests compare with. Torch is imported for values alone.
 import json
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -56,17 +57,25 @@ def header(file: BinaryIO, size: int) -> tuple[dict[str, Entry], dict[str, str]]
     try:
         content = json.loads(file.read(length), object_pairs_hook=_each_once)
         metadata = {str(key): str(value) for key, value in dict(content.pop("__metadata__", {})).items()}
-        entries, needed = {}, begin
+        entries, needed, places = {}, begin, []
         for name, entry in content.items():
-            sizes, (first, stop) = tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
+            sizes, (first, stop) = tuple(entry["shape"]), entry["data_offsets"]
+            if not all(type(number) is int and number >= 0 for number in (*sizes, first, stop)):
+                raise ValueError(name)
             dtype = DTYPES.get(entry["dtype"], str(entry["dtype"]))
-            if min((*sizes, first, stop - first)) < 0 or (width(dtype) or 0) * math.prod(sizes) > stop - first:
+            n_bytes = width(dtype)
+            if stop < first or (n_bytes is not None and n_bytes * math.prod(sizes) != stop - first):
                 raise ValueError(name)
             entries[name], needed = Entry(dtype, sizes, begin + first), max(needed, begin + stop)
+            places.append((first, stop))
+        if any(after[0] != before[1] for before, after in pairwise([(0, 0), *sorted(places)])):
+            raise ValueError("tensors overlap, or leave bytes between them")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise Damaged(f"has a damaged header ({type(error).__name__})") from None
-    if size < needed:
-        raise Damaged(f"has {size} of {needed} bytes: it is cut off")
+    if size != needed:
+        raise Damaged(
+            f"has {size} of {needed} bytes{': it is cut off' if size < needed else ', so some are of no tensor'}"
+        )
     return entries, metadata
 
 

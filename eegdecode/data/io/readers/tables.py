@@ -23,7 +23,9 @@ from eegdecode.data.io.readers.opened import Annotation, Opened
 from hpc.errors import first_of
 
 TIMES = re.compile(
-    r"(time|times|t|time_?stamps?|lsl_?time|elapsed|seconds|ms|latency)([ _]?(s|sec|ms|us))?", re.IGNORECASE
+    r"(time|times|t|time_?stamps?|lsl_?time|elapsed|seconds|ms|latency|temps|zeit|tiempo|tempo|tijd|czas)"
+    r"([ _]?(s|sec|ms|us))?",
+    re.IGNORECASE,
 )
 SEPARATORS = "\t;,| "
 MISSING = ("", "nan", "n/a", "na", "null", "none", "inf", "-inf")
