@@ -46,7 +46,9 @@ def _verify(run: RunDir, args: Arguments) -> int:
     if not finished and not committed_steps(run.checkpoints) and not any(products.files(folder)):
         print(f"{run.name}: has written nothing yet")
         return 0
-    plan = records.plan(run)
+    plan, of_plan = _plan(run)
+    if of_plan:
+        print(media.one_line(of_plan))
     old = plan.get("schema", 0) < records.WITH_LISTS
     if args.accept:
         return _accept(run, old)
@@ -60,10 +62,10 @@ def _verify(run: RunDir, args: Arguments) -> int:
     other_code = seal.difference(run.code, snapshot) if snapshot else ""
     if other_code:
         print(f"{run.name}: {media.one_line(other_code)}")
-    if not damaged and not other_code:
+    if not damaged and not other_code and not of_plan:
         print(f"{run.name}: {_all_right(folder, finished)}")
     if not damaged or not args.repair:
-        return len(damaged) + bool(other_code)
+        return len(damaged) + bool(other_code) + bool(of_plan)
     aside = [path for path, _ in damaged if _set_aside(path, run)]
     folding.unfold(run)
     run.result.unlink(missing_ok=True)
@@ -72,6 +74,14 @@ def _verify(run: RunDir, args: Arguments) -> int:
     where = f" ({media.many(len(aside), 'damaged one')} in {run.path / SET_ASIDE} now)" if aside else ""
     print(f"{run.name}: {text}{where}: hpc resume {products.option(run)}")
     return 0
+
+
+def _plan(run: RunDir) -> "tuple[records.PlanRecord, str]":
+    """The plan, or one that says nothing and why it cannot be read: the files of the run are verified all the same."""
+    try:
+        return records.plan(run), ""
+    except Damaged as damage:
+        return {"schema": records.SCHEMA}, str(damage)
 
 
 def _verify_copy(folder: Path, args: Arguments) -> int:

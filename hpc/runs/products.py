@@ -184,7 +184,7 @@ def _of_another_run(folder: Path) -> str:
     """Describe a list that another run has written; empty if it is the folder's own. A folder that was renamed since
     keeps the name in its plan."""
     run, name = _run_of(folder / LIST), _head(folder).get("run")
-    if not name or run is None or name in (run.name, records.plan(run).get("name")):
+    if not name or run is None or name == run.name or name == records.plan(run).get("name"):
         return ""
     return f"{folder / LIST} is that of {name}, and not of {run.name}"
 

@@ -210,7 +210,7 @@ def test_the_ridge_is_mnes_receptive_field(tiny_store: Store) -> None:
     x, y = x[0].astype(np.float64) - decoder.x_mean, y[0].astype(np.float64) - decoder.y_mean
     assert len(x) == len(y)
     penalty = lagged_ridge.PENALTIES[7] * np.square(lagged_ridge.lagged(x, 5)).sum() / (5 * x.shape[1])
-    oracle = mne.decoding.ReceptiveField(-4.0, 0.0, 1.0, estimator=Ridge(penalty, fit_intercept=False), verbose=False)
+    oracle = mne.decoding.ReceptiveField(-4.0, 0.0, 1.0, estimator=Ridge(penalty, fit_intercept=False))
     oracle.fit(x, y[:, 0])
     weights = decoder.weights[7, :, 0].reshape(x.shape[1], 5)
     np.testing.assert_allclose(weights, oracle.coef_[:, ::-1], rtol=1e-3, atol=1e-6)

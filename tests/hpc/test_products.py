@@ -13,6 +13,7 @@ import pytest
 
 from hpc.cli.options import read as parse
 from hpc.cli.verify import verify_runs
+from hpc.codes import FAILED
 from hpc.errors import ConfigError
 from hpc.rank.context import Context, World
 from hpc.rank.verification import Verification
@@ -456,3 +457,15 @@ def test_verify_says_which_run_to_repair(run: RunDir) -> None:
         verify_runs(parse(["verify", "--repair", *runs]), {})
     with pytest.raises(ConfigError, match="not both"):
         verify_runs(parse(["verify", "preprocess-abc", "--repair", "--accept", *runs]), {})
+
+
+def test_a_damaged_plan_hides_no_other_damage(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    other = RunDir(run.path.parent / "zzz-later")
+    shutil.copytree(run.path, other.path)
+    run.plan.write_bytes(bytes(20))
+    for each in (run, other):
+        (each.out / "a.bin").write_bytes(b"\0" * (each.out / "a.bin").stat().st_size)
+    assert verify_runs(parse(["verify", "--runs", str(run.path.parent)]), {}) == FAILED
+    printed = capsys.readouterr().out
+    assert f"{run.plan} is damaged" in printed and f"{run.out / 'a.bin'}" in printed
+    assert f"{other.out / 'a.bin'}" in printed
