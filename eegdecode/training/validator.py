@@ -217,11 +217,11 @@ def mean_auroc(truth: np.ndarray, scores: np.ndarray) -> float:
 def auroc(scores: np.ndarray, is_own: np.ndarray) -> float:
     """The probability that a window of the class has a higher score than one of others, ties counting half, which is
     Mann and Whitney's U over the number of pairs; NaN if there are none of either."""
-    from scipy.stats import rankdata
-
     n_own = int(is_own.sum())
     pairs = n_own * (len(is_own) - n_own)
-    return float((rankdata(scores)[is_own].sum() - n_own * (n_own + 1) / 2) / pairs) if pairs else float("nan")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # as scipy's, which a bench of the GPU does without
+    return float((ranks[is_own].sum() - n_own * (n_own + 1) / 2) / pairs) if pairs else float("nan")
 
 
 class _Planned(NamedTuple):

@@ -47,7 +47,7 @@ from eegdecode.training import model_file, transfer
 from eegdecode.training.config import Train
 from eegdecode.training.monitor import logger
 from eegdecode.weights import files as weights
-from eegdecode.weights import inspect
+from eegdecode.weights import inspect, tensors
 from hpc import config
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
@@ -465,10 +465,10 @@ def read_model(folder: Path) -> Reading:
 def read_weights(folder: Path) -> Reading:
     """As `start.source` does, and as inspect does."""
     (path,) = folder.iterdir()
-    tensors = transfer.tensors(path)
     file = weights.look(path)
-    assert len(tensors) == len(file.shapes)
-    return Reading("tensors", of_tensors(tensors))  # a name that became another's takes its place, as in any dict
+    values = tensors.read(transfer.read(path))
+    assert len(values) == len(file.shapes)
+    return Reading("tensors", of_tensors(values))  # a name that became another's takes its place, as in any dict
 
 
 def read_inspect(folder: Path) -> Reading:
