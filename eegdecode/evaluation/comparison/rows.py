@@ -92,11 +92,15 @@ class Row:
 
 def rows(runs: Sequence[RunDir]) -> list[Row]:
     """A row for each decoder and study, the linear ones too; with names that tell them apart."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[tuple[str, int], list[Row]] = {}
+    several: Counter[tuple[str, str, str]] = Counter()  # evaluations of one training are rows of their own
     for run in runs:
         row = read(run)
-        groups.setdefault(_group(row), []).append(row)
-    pooled = [_pooled(several) if len(several) > 1 else several[0] for several in groups.values()]
+        own = row.training
+        place = (_group(row), own.fold_name if own else "", own.repetition_name if own else "")
+        groups.setdefault((place[0], several[place]), []).append(row)
+        several[place] += 1
+    pooled = [_pooled(members) if len(members) > 1 else members[0] for members in groups.values()]
     return _with_linear(_named(pooled))
 
 
