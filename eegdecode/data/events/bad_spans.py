@@ -7,23 +7,15 @@ applied("reject", trials, spans)               what is left of the trials, and w
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from eegdecode.data.events import stimuli
+from eegdecode.data.events.events import AnnotationLike
 from eegdecode.signals import BadSpan, Trial
 
 How = Literal["reject", "mask", "ignore"]
 COLUMNS = ("trial_type", "value")
 """Of events.tsv, into which mne-bids writes the text of an annotation."""
-
-
-class AnnotationLike(Protocol):
-    @property
-    def onset_s(self) -> float: ...
-    @property
-    def duration_s(self) -> float: ...
-    @property
-    def text(self) -> str: ...
 
 
 A = TypeVar("A", bound=AnnotationLike)

@@ -29,9 +29,4 @@ def difference(one: np.ndarray, other: np.ndarray, units: str) -> Difference:
     if len(differences) < FEWEST:
         return Difference(value, what)
     low, high = (float(edge) for edge in intervals.of_mean(differences))
-    return Difference(value, what, low, high, two_sided(differences))
-
-
-def two_sided(differences: np.ndarray) -> float:
-    """p of the sign-flip test that the mean is 0."""
-    return min(1.0, 2 * min(intervals.sign_flip(differences), intervals.sign_flip(-differences)))
+    return Difference(value, what, low, high, intervals.two_sided(differences))
