@@ -4,7 +4,7 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak fuzz bench reference clean
+.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak fuzz bench reference release clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz        3000 damaged and hostile files of every format, and what becomes of each; N=20000 for more"
 	@echo "make bench       the figures we claim, beside those of the peers"
 	@echo "make reference   docs/reference, from the code"
+	@echo "make release     whether this commit may be released: a checklist, from versions to the demo of the wheel (an hour; ONLY=version,notes)"
 	@echo "make clean       removes .venv and caches"
 
 env:
@@ -75,6 +76,10 @@ bench: env-test
 reference: env
 	for stage in $$($(python) -c "from hpc.config import stages; print(*stages.names())"); do \
 	  $(python) -m hpc.launch settings $$stage -o docs/reference/$$stage.md || exit; done
+
+# Uploads nothing and tags nothing. `env/release.py --list` says what it looks at
+release: env-dev
+	$(python) env/release.py $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hpc.rank.context import Context, Input, Preempted, World
     from hpc.runs.rundir import RunDir
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DONE", "FAILED", "HUNG", "NEVER", "REFUSED", "STOPPED", "USAGE",
     "Choices", "ConfigError", "Context", "Input", "Preempted", "RunDir", "Secret", "World", "checked_by",
