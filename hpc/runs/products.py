@@ -379,7 +379,10 @@ def why_damaged(path: Path, product: Product | None, folder: Path) -> str:
     mend = what_to_do(folder / LIST)
     if product is None:
         if not (fault := faults(folder)):
-            return f"{path} is none of the files that its run has written, which {LIST} lists: remove it"
+            return (
+                f"{path} is none of the files that its run has written, which {LIST} lists: remove it if it was put "
+                f"there later. If the list has lost lines: {mend[0].lower()}{mend[1:]}"
+            )
         return f"{path} cannot be verified: {fault}. {mend}"
     if not path.is_file():
         what = "is no file" if path.exists() else "is gone"
