@@ -34,10 +34,10 @@ env-dev:
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
 
-# Three at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
+# Four at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
 # on its version runs on a second one too (env/bed, 22.05 and 24.11)
 test: env-test bed lint
-	$(python) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --other-slurm auto
+	$(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto
 
 quick: env-test lint
 	$(python) -m pytest -n 2 -m "not ranks and not slurm and not docs"

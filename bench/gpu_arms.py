@@ -23,7 +23,7 @@ from bench.loop import Case
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.conformer import Conformer
 from eegdecode.models.eegnet import EEGNet
-from eegdecode.models.eegpt import EEGPT, EEGPTVariant
+from eegdecode.models.eegpt import EEGPT
 from eegdecode.models.parts import attention
 from eegdecode.objectives import Batch
 from eegdecode.training.config import Compute
@@ -70,26 +70,33 @@ class Size:
     imitated: bool = False
 
 
-def _cases(batch: int | None, steps: tuple[int, int, int, int]) -> dict[str, Case]:
+def _cases(steps: tuple[int, int, int, int]) -> dict[str, Case]:
     e16, e22 = (tuple(f"E{number}" for number in range(n)) for n in (16, 22))
-    large: EEGPTVariant = "large" if batch is None else "tiny1"
+    eegpt = EEGPT(variant="large", spatial_filter=0)
     return {
-        "EEGNet": Case(EEGNet(kernel=64), e22, 128.0, 2.0, batch or 64, 1.03, steps[0]),
-        "Conformer": Case(
-            Conformer(scale="head"), e22, 250.0, 4.0 if batch is None else 1.0, batch or 64, 1.03, steps[1]
-        ),
-        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0 if batch is None else 0.125, batch or 64, 1.03, steps[2]),
-        "EEGPT": Case(
-            EEGPT(variant=large, spatial_filter=0), loop.EEGPT_CHANNELS, 256.0, 4.0, batch or 32, 1.03, steps[3]
-        ),
+        "EEGNet": Case(EEGNet(kernel=64), e22, 128.0, 2.0, 64, 1.03, steps[0]),
+        "Conformer": Case(Conformer(scale="head"), e22, 250.0, 4.0, 64, 1.03, steps[1]),
+        "biLSTM": Case(BiLSTM(), e16, 64.0, 4.0, 64, 1.03, steps[2]),
+        "EEGPT": Case(eegpt, loop.EEGPT_CHANNELS, 256.0, 4.0, 32, 1.03, steps[3]),
+    }
+
+
+def _tiny_cases() -> dict[str, Case]:
+    """The same networks, no deeper than it takes to run all of their code: each operation is imitated in Python."""
+    e4, eegpt = ("E0", "E1", "E2", "E3"), EEGPT(variant="tiny1", spatial_filter=0)
+    return {
+        "EEGNet": Case(EEGNet(kernel=16), e4, 128.0, 1.0, 2, 1.03, 2),
+        "Conformer": Case(Conformer(scale="head", layers=1), e4, 250.0, 1.0, 2, 1.03, 1),
+        "biLSTM": Case(BiLSTM(layers=1), e4, 64.0, 0.125, 2, 1.03, 1),
+        "EEGPT": Case(eegpt, loop.EEGPT_CHANNELS[:8], 256.0, 1.0, 2, 1.03, 1),
     }
 
 
 PAIRS, OF_ALL = ("EEGNet", "Conformer", "EEGPT"), ("EEGNet", "Conformer", "biLSTM", "EEGPT")
-FULL = Size(_cases(None, (100, 30, 30, 10)), 5, exact_steps=60, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
-QUICK = Size(_cases(None, (50, 10, 10, 5)), 3, exact_steps=30, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
+FULL = Size(_cases((100, 30, 30, 10)), 5, exact_steps=60, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
+QUICK = Size(_cases((50, 10, 10, 5)), 3, exact_steps=30, n_workers=4, side=8192, exact=OF_ALL, peers=PAIRS)
 TINY = Size(
-    _cases(2, (2, 1, 1, 1)), 1, exact_steps=4, n_workers=0, side=64, exact=("EEGNet",), peers=("EEGNet",), n_faults=1,
+    _tiny_cases(), 1, exact_steps=4, n_workers=0, side=64, exact=("EEGNet",), peers=("EEGNet",), n_faults=1,
     imitated=True,
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from hpc.rank.context import Context, World
 from hpc.runs.rundir import RunDir
+from tests.ranks import forked
 from tests.waiting import LONG_S
 
 Stage = Callable[[Any, Context], dict[str, object]]
@@ -20,9 +21,7 @@ def on_ranks(stage: Stage, cfg: Any, run: Path, size: int) -> list[dict[str, obj
     """What each of them gives; all are there at once, as they wait for each other."""
     if size == 1:
         return [one(stage, cfg, run, 0, 1)]
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["eegdecode.preprocessing.study", "eegdecode.evaluation.evaluate"])
-    with ProcessPoolExecutor(size, mp_context=server) as ranks:
+    with ProcessPoolExecutor(size, mp_context=forked()) as ranks:
         going = [ranks.submit(one, stage, cfg, run, rank, size) for rank in range(size)]
         return [each.result(timeout=LONG_S) for each in going]
 

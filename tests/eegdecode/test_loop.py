@@ -2,7 +2,6 @@
 
 import logging
 import logging.handlers
-import multiprocessing
 import os
 import traceback
 from dataclasses import replace
@@ -37,6 +36,7 @@ from hpc.rank import verification
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
 from tests.eegdecode.ranks import on_older_processor
+from tests.ranks import forked
 from tests.waiting import LONG_S
 
 STEPS = 12
@@ -495,8 +495,7 @@ def test_two_ranks_follow_the_course_of_one_and_stop_together(cfg: Train, tmp_pa
 
 def two_ranks(cfg: Train, run: Path, attempt: int = 1, stop_at: int = 0) -> None:
     """Train on two ranks, processes of their own; only rank 1 is asked to stop."""
-    spawn = multiprocessing.get_context("spawn")
-    ranks = [spawn.Process(target=one_rank, args=(rank, cfg, run, attempt, stop_at), daemon=True) for rank in (0, 1)]
+    ranks = [forked().Process(target=one_rank, args=(rank, cfg, run, attempt, stop_at), daemon=True) for rank in (0, 1)]
     try:
         for rank in ranks:
             rank.start()

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from hpc.rank import ddp
 from hpc.rank.context import Context, Fenced, Preempted, World
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, append_line, committed_steps, write_json
+from tests.ranks import forked
 from tests.waiting import LONG_S, wait_for
 
 
@@ -306,11 +306,9 @@ def test_saved_by_two_ranks_in_shards_it_goes_on_on_four_and_on_one(run: RunDir)
 
 
 def on_ranks(size: int, run: RunDir, first: int, last: int) -> None:
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(
-        ["torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict"]
-    )  # torch is imported once, not by each rank
-    ranks = [server.Process(target=one_rank, args=(rank, size, run, first, last), daemon=True) for rank in range(size)]
+    ranks = [
+        forked().Process(target=one_rank, args=(rank, size, run, first, last), daemon=True) for rank in range(size)
+    ]
     try:
         for rank in ranks:
             rank.start()
