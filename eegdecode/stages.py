@@ -193,6 +193,8 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         4: "penalties of linear decoders are chosen on the validation set; mdm, evoked, xdawn, fbcca, trca and "
         "filterbank are new; what a confound of the labels, or a copy or sound of an audit, may explain is said in the "
         "verdict",
+        5: "of several settings, a fold chooses by the figure of optim.choose_by, where it was the loss, and linear "
+        "decoders choose out of as many as the network",
     }
 )
 @checked_by(check_models)
@@ -217,6 +219,7 @@ def compare(cfg: Compare, ctx: Context) -> Metrics:
     return compare.run(cfg, ctx)
 
 
+@with_meaning({2: "p and verdict of a row are of all its folds and seeds together, where each run had its own verdict"})
 def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
     """Show evaluations of a protocol beside its published table: what `hpc bench` ends with."""
     from eegdecode.evaluation import leaderboard
@@ -225,10 +228,11 @@ def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
 
 
 def submission(cfg: Submission, ctx: Context) -> Metrics:
-    """Build a package for the EEG challenge of 2025, which needs only torch, and score it on the test set."""
-    from eegdecode.evaluation import submission
+    """Build a package for the EEG challenge of 2025 or the competition of 2026, which needs only torch, and score it on
+    the test set."""
+    from eegdecode.evaluation import submission, submission_2026
 
-    return submission.run(cfg, ctx)
+    return (submission_2026 if cfg.track else submission).run(cfg, ctx)
 
 
 def stream(cfg: Stream, ctx: Context) -> Metrics:

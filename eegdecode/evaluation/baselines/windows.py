@@ -18,7 +18,7 @@ from eegdecode.data.loading import gather, windows
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
-from eegdecode.evaluation.baselines.classes import HeldOut
+from eegdecode.evaluation.baselines.classes import USUAL, HeldOut
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
@@ -54,15 +54,16 @@ class Outputs(NamedTuple):
     failures: list[str]
 
 
-def baselines(trained: Trained, decoded: Decoded, ctx: Context, tune: Tune = "equal") -> Outputs:
-    """Fit all of them to the training set, and decode. `tune`: see Scoring."""
+def baselines(trained: Trained, decoded: Decoded, ctx: Context, tune: Tune = "equal", n_tried: int = 1) -> Outputs:
+    """Fit all of them to the training set, and decode. `tune`: see Scoring. `n_tried`: settings of the network that
+    were tried."""
     data, parts = open_data(trained, ctx)
     sets = [
         validator.batches(trained.train().windows, part, data, whole_trials=False) for part in (parts.test, parts.val)
     ]
     train = _windows(trained, parts.train, data, ctx, "training windows")
     val = _windows(trained, parts.val, data, ctx, "validation windows")
-    task = Task(trained, decoded.classes, n_settings(trained) if tune == "equal" else 1)
+    task = Task(trained, decoded.classes, n_settings(trained, n_tried) if tune == "equal" else 1)
     outputs = Outputs({}, {}, [])
     for name, fit in fits_of(trained, decoded).items():
         decoder = _by_subject(name, partial(fit, task=task), train, val, ctx)
@@ -92,10 +93,11 @@ def fits_of(trained: Trained, decoded: Decoded) -> "dict[str, Fit]":
     return OF_CLASSES | (EVOKED if is_locked else {}) | (STEADY_STATE if has_frequencies else {})
 
 
-def n_settings(trained: Trained) -> int:
-    """The budget of tuning: as many settings of a baseline may be tried on the validation set as steps of the network
-    were."""
-    return sum("val_loss" in line for line in records.metrics(trained.run)) or 1
+def n_settings(trained: Trained, n_tried: int = 1) -> int:
+    """The budget of tuning: as many settings of a baseline are tried on the validation set as steps of the network
+    were, up to the usual ones; and at least as many as settings of the network."""
+    n_steps = sum("val_loss" in line for line in records.metrics(trained.run)) or 1
+    return max(min(n_steps, USUAL), n_tried)
 
 
 def _by_subject(
