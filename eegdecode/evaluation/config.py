@@ -7,6 +7,7 @@ from eegdecode.data.config import Split
 from hpc.rank.context import Input
 
 Tune = Literal["equal", "none"]
+Average = Literal["none", "stimulus"]
 Track = Literal["", "image_decoding", "bci_decoding", "sleep_onset", "emg_pose"]
 
 
@@ -54,7 +55,11 @@ class Evaluate:
     control: Literal["none", "shuffled"] = "none"
     """`shuffled`: also train the first model again, in the same way but on shuffled targets; it has to be at chance."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice", "control")
+    average: Average = "none"
+    """`stimulus`: of a retrieval, the windows of a subject with the same stimulus are averaged before they are decoded,
+    as NICE does with the eighty repetitions of THINGS-EEG2's test pictures; linear decoders get the same averages."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice", "control", "average")
     READS: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("train", "soup")}
 
 

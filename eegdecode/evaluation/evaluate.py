@@ -34,7 +34,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     if folds := cross_validation.chosen(models, cfg):
         return cross_validation.run(cfg, ctx, folds, partial(_decode, cfg, ctx))
     decoded = _decode(cfg, ctx, models)
-    null = control.shuffled(models[0], cfg.scoring, ctx) if cfg.control == "shuffled" else None
+    null = control.shuffled(models[0], cfg.scoring, ctx, cfg.average) if cfg.control == "shuffled" else None
     if decoded is None:
         return {}
     trained = model_file.load(models[0])
@@ -57,14 +57,14 @@ def _decode(
 ) -> Decoded | None:
     """The test windows, decoded by the models together and by the baselines; None on ranks but the first. `known`: the
     same windows, of which baselines need not be fitted again. `n_tried`: of so many settings the models were chosen."""
-    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part=part)
-    held_out = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, "val", part)
+    decode = partial(predict.decode, models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part=part, average=cfg.average)
+    outcome, held_out = decode("test"), decode("val")
     if outcome is None or held_out is None:
         return None
     (trained, decoded), (_, val) = outcome, held_out
     refuse_no_numbers(decoded, models)
     if known is None:
-        decoded = with_baselines(trained, decoded, val, cfg.scoring, ctx, n_tried)
+        decoded = with_baselines(trained, decoded, val, cfg, ctx, n_tried)
     else:
         validation, _ = results.validation(val, results.headline(decoded), cfg.scoring)
         both = {**known.validation, **validation} if validation and known.validation else {}
@@ -74,16 +74,17 @@ def _decode(
 
 
 def with_baselines(
-    trained: Trained, decoded: Decoded, val: Decoded, cfg: Scoring, ctx: Context, n_tried: int = 1
+    trained: Trained, decoded: Decoded, val: Decoded, cfg: Evaluate, ctx: Context, n_tried: int = 1
 ) -> Decoded:
     """With the outputs of the baselines, and the headline metric of each decoder on the validation set."""
+    scoring = cfg.scoring
     if decoded.kind == "sequence":
-        test, of_val = lagged_ridge.ridges(trained, [decoded, val], cfg, ctx)
+        test, of_val = lagged_ridge.ridges(trained, [decoded, val], scoring, ctx)
         outputs = windows.Outputs({"ridge": test}, {"ridge": of_val}, [])
     else:
-        outputs = windows.baselines(trained, decoded, ctx, cfg.tune, n_tried)
-    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), cfg)
-    budget = _budget(trained, decoded, cfg, n_tried)
+        outputs = windows.baselines(trained, decoded, ctx, scoring.tune, n_tried, cfg.average)
+    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), scoring)
+    budget = _budget(trained, decoded, scoring, n_tried)
     audit = (*decoded.audit, *outputs.failures, *filter(None, [why_none, budget]))
     return replace(decoded, audit=audit, baselines=outputs.test, validation=validation)
 
