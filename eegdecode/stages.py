@@ -6,15 +6,16 @@ that checks a config against its inputs before the job is submitted; `with_meani
 `imports`, for stages that take long, what a rank that died finds imported when it is back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from eegdecode.data.config import Survey
 from eegdecode.evaluation.config import Audit, Compare, Evaluate, Leaderboard, Stream, Submission
 from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
-from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
+from eegdecode.training.config import Estimate, Soup, Train, check_ranks, is_lower_better, why_not_exact
 from hpc.config.stages import (
     Searched,
     checked_by,
@@ -114,6 +115,12 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     return f"{setup.check(cfg, folders, find)} · {numbers}"
 
 
+def _chosen_by(config: Mapping[str, Any]) -> str:
+    """A search goes by the figure that chooses the step of a training."""
+    by = config["optim"].get("choose_by", "loss")
+    return f"{'min' if is_lower_better(by) else 'max'}:val_{by}"
+
+
 @on_gpus
 @imports("eegdecode.training.loop", "torch.utils.tensorboard")
 @with_meaning(
@@ -127,7 +134,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 @exact_unless(why_not_exact)
 @searched_by(
     Searched(
-        "min:val_loss",
+        _chosen_by,
         steps="optim.steps",
         every="optim.validate_every",
         fixed=("data", "target", "objective", "split"),

@@ -126,6 +126,7 @@ def trained(runs: Path, name: str, loss: float, label: str = "cv", **changed: ob
     plain, run = config.plain(cfg), RunDir(runs / name)
     write_json(run.plan, {"stage": "train", "label": label})
     write_json(run.config, plain)  # JSON is YAML
+    write_json(run.result, {})
     spec = None
     return Trained(run, plain, spec, {}, 0, {"loss": loss})  # type: ignore[arg-type]
 
@@ -249,7 +250,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run = RunDir(runs / f"train-{name}-{fold}")
             write_json(run.plan, {"stage": "train", "label": "cv"})
             write_json(run.config, config.plain(own))
-            stages.train(own, Context(World(), run))
+            write_json(run.result, {"metrics": stages.train(own, Context(World(), run))})
     return runs
 
 

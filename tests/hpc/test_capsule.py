@@ -328,7 +328,7 @@ def test_code_that_is_not_here_is_named_before_it_runs_and_only_runs_if_trusted(
     (archive,) = re.findall(r"unzip -p (\S+) NAME", refused)
     with zipfile.ZipFile(stranger.folder / archive) as packed:
         assert any(name.endswith("counting/__init__.py") for name in packed.namelist()), "one can look"
-    stranger("replay", str(packed_file), "--yes", code=None)
+    stranger("replay", str(packed_file), "--yes")
     assert mark.exists()
 
 

@@ -271,8 +271,8 @@ def _refuse_part(trainings: Sequence[Training], runs: Path) -> None:
     ours = {json.dumps(each.settings, sort_keys=True) for each in trainings}
     others: dict[str, Training] = {}
     for run in of_names(labels, runs):
-        if run.name in named or (other := of_run(run)) is None:
-            continue
+        if run.name in named or not run.result.exists() or (other := of_run(run)) is None:
+            continue  # of one that has not ended, nobody can have looked at the test set
         if (other.task, other.studies) == (trainings[0].task, trainings[0].studies):
             others.setdefault(json.dumps(other.settings, sort_keys=True), other)
     left_out = [other for key, other in others.items() if key not in ours]
