@@ -38,7 +38,7 @@ from eegdecode.preprocessing.single_windows import SingleWindows
 from eegdecode.preprocessing.steps import StepConfig
 from eegdecode.preprocessing.steps.notch import Notch
 from eegdecode.signals import Signal
-from eegdecode.training import model_file
+from eegdecode.training import model_file, validator
 from eegdecode.training.model_file import Trained
 from eegdecode.training.validator import Validator
 from hpc import media
@@ -209,8 +209,10 @@ def first_windows(several: Sequence[Trained], saved: dict[str, Any], ctx: Contex
     data, parts = predict.open_data(several[0], ctx)
     device = ddp.device(ctx)
     networks = [each.network().to(device) for each in several]
-    validator = Validator(several[0].train(), parts.test, data, several[0].spec, networks[0])
-    batch = validator.batch(0, device)
+    cfg = several[0].train()
+    test_set = Validator(cfg, parts.test, data, several[0].spec, networks[0])
+    test_set.batches = validator.batches(cfg.windows, parts.test, data, whole_trials=False)
+    batch = test_set.batch(0, device)
     with torch.no_grad():
         outputs = [predict.outputs_of(each, network, batch) for each, network in zip(several, networks, strict=True)]
     if saved["kind"] == "classes":
