@@ -28,7 +28,7 @@ from hpc.replay import compare, crate, replay, verdict
 from hpc.replay.crate import Entry
 from hpc.runs import products, provenance, records
 from hpc.runs.rundir import LIST, RunDir, atomic_write, committed_steps, encoded, read_json
-from hpc.runs.unpack import ARCHIVE, IMPORTS, MANIFEST
+from hpc.runs.unpack import ARCHIVE, IMPORTS, MANIFEST, leads_out
 
 COMMENT = "hpc capsule 1, sha256 of ro-crate-metadata.json: "
 BLOCK_B = 1 << 20
@@ -254,11 +254,12 @@ def _refuse_places(path: Path, names: Sequence[str], entries: Mapping[str, Entry
     folders = {str(parent) for name in entries for parent in PurePosixPath(name).parents}
     if twice := [name for name in entries if name in folders or names.count(name) > 1]:
         raise ConfigError(f"{path}: {twice[0]!r} is there twice: this is no capsule of hpc")
-    if other := [name for name, entry in entries.items() if sizes[name] != entry.n_bytes]:
-        raise ConfigError(
-            f"{path}: {other[0]} has {sizes[other[0]]} bytes, but by {crate.NAME} {entries[other[0]].n_bytes}: this is "
-            "no capsule of hpc"
-        )
+    for name, entry in entries.items():
+        if sizes[name] != entry.n_bytes:
+            raise ConfigError(
+                f"{path}: {name} was changed after it was packed: it has {sizes[name]} bytes, and {entry.n_bytes} were "
+                "written"
+            )
 
 
 def unpack(capsule: Capsule, folder: Path) -> dict[str, RunDir]:
@@ -324,6 +325,8 @@ def files_of_code(run: RunDir) -> dict[str, str]:
         raise
     except (*DAMAGE, AttributeError):
         raise ConfigError(nothing) from None
+    if outside := [name for name in files if leads_out(name)]:
+        raise ConfigError(f"code: {outside[0]!r} of {run.name} leads out of the copy: this is no capsule of hpc")
     if fault:
         raise ConfigError(f"code: {fault}")
     return files
