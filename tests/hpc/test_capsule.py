@@ -279,9 +279,7 @@ def test_a_capsule_that_is_larger_than_it_says_or_than_the_disk_is_refused(
         files["data/zeros"] = bytes(1 << 20)
 
     sealed(packed_file, add, {"data/zeros": 10})
-    with pytest.raises(
-        ConfigError, match="data/zeros was changed after it was packed: it has 1048576 bytes, and 10 were written"
-    ):
+    with pytest.raises(ConfigError, match="it has 1048576 bytes, and 10 were written"):
         capsule.opened(packed_file)
     whole = capsule.opened(sealed(packed_file, add))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1000))  # type: ignore[attr-defined]

@@ -103,13 +103,13 @@ def find(study: Path, files: str = "") -> list[Entry]:
 @lru_cache(maxsize=8)
 def _say_unread(study: Path) -> None:
     """Say once that a table of subjects is not read, as its columns would be missed among the labels."""
-    if other := [name for name in ("participants.csv", "participants.xlsx") if (study / name).is_file()]:
-        if not (study / "participants.tsv").exists():
-            log.warning(
-                "%s is not read: columns of subjects, as age, come from participants.tsv. Save it under that name, with "
-                "tabs, and a column participant_id",
-                study / other[0],
-            )
+    other = [name for name in ("participants.csv", "participants.xlsx") if (study / name).is_file()]
+    if other and not (study / "participants.tsv").exists():
+        log.warning(
+            "%s is not read: columns of subjects, as age, come from participants.tsv. Save it under that name, with "
+            "tabs and a column participant_id",
+            study / other[0],
+        )
 
 
 def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) -> list[Entry]:
