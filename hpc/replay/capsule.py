@@ -315,7 +315,7 @@ def files_of_code(run: RunDir) -> dict[str, str]:
     """The SHA-256 of each file of the code of a run. Raises ConfigError if its archive is not what its list says."""
     nothing = f"code: {run.name} has no list of its files of code: this is no capsule of hpc"
     try:
-        manifest = read_json(run.code / MANIFEST)
+        manifest: Any = read_json(run.code / MANIFEST)
         files = {str(name): str(entry["sha256"]) for name, entry in manifest.items()}
         n_bytes = sum(max(0, int(entry["bytes"])) for entry in manifest.values())
         if n_bytes > LARGEST_CODE_B:

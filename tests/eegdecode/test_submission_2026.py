@@ -106,7 +106,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target="trial_type",
         model=EEGNet(),
         objective=Classification(),
-        split=Split(by="trial", train=0.4, val=0.2, test=0.4),
+        split=Split(by="trial", train=0.4, val=0.2, test=0.4, stratify="stimulus", shared=("subject", "stimulus")),
         windows=EpochWindows(tmin_s=0.0, tmax_s=1.0, batch=4, baseline_s=0.1),
         optim=Optim(steps=4, validate_every=2, warmup_steps=0, lr=0.01),
     )

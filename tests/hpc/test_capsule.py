@@ -332,6 +332,7 @@ def test_code_that_is_not_here_is_named_before_it_runs_and_only_runs_if_trusted(
     assert mark.exists()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     ("change", "more", "sentence"),
     [
