@@ -26,7 +26,7 @@ SCORING = Scoring(n_null=100)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subjects see pictures eight times each; the signal is a map of their embedding, in four times as much
+    """Two subjects see pictures eight times each; the signal is a map of their embedding, in six times as much
     noise."""
     runs = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write_manifest(runs / "data", ["a", "b"])
     for subject in ("a", "b"):
         shown = rng.permutation(np.repeat(np.arange(len(pictures)), N_REPEATS))
-        signal = 4 * rng.normal(size=(len(shown), int(SFREQ), N_CHANNELS)) + (pictures[shown] @ weights)[:, None]
+        signal = 6 * rng.normal(size=(len(shown), int(SFREQ), N_CHANNELS)) + (pictures[shown] @ weights)[:, None]
         labels = [{"set": "train" if picture < N_TRAIN else "test"} for picture in shown]
         trials = tuple(
             Trial(float(n), 1.0, f"picture-{picture}", labels=label)
@@ -48,11 +48,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = Train(
         data=(Input(str(runs / "data")),),
         target="images",
-        model=LFCNN(latents=16, kernel=3, pool=8, dropout=0.0),
+        model=LFCNN(latents=16, kernel=1, pool=2, dropout=0.0),
         objective=Regression(loss="mse"),
         split=Split(by="stimulus", train=0.6, val=0.1, test=0.3, shared=("subject",)),
         windows=EpochWindows(tmin_s=0.0, tmax_s=1.0, batch=64),
-        optim=Optim(steps=120, warmup_steps=4, validate_every=40, lr=1e-2),
+        optim=Optim(steps=200, warmup_steps=4, validate_every=50, lr=1e-2),
     )
     stages.train(cfg, Context(World(), RunDir(runs / "train")))
     return runs
@@ -70,8 +70,8 @@ def test_averages_of_eight_are_decoded_better_than_single_windows(trained: Path)
     single, averaged = evaluated(trained, "single"), evaluated(trained, "averaged", average="stimulus")
     main = single["headline"]
     before, after = (report["figures"][main] for report in (single, averaged))
-    assert after["value"] > before["value"] + 0.15 and after["chance"] == before["chance"]
-    ridge = [report["baselines"]["ridge"][main] for report in (single, averaged)]
+    assert after["value"] > before["value"] + 0.05 and after["chance"] == before["chance"]
+    ridge = [report["baselines"]["ridge"]["top1"] for report in (single, averaged)]
     assert ridge[1] > ridge[0] + 0.15, "linear decoders get the same averages"
     n = [sum(row["n_windows"] for row in report["subjects"]) for report in (single, averaged)]
     assert n[0] == N_REPEATS * n[1] and averaged["verdict"] == "above chance"
