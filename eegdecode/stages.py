@@ -6,15 +6,16 @@ that checks a config against its inputs before the job is submitted; `with_meani
 `imports`, for stages that take long, what a rank that died finds imported when it is back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from eegdecode.data.config import Survey
 from eegdecode.evaluation.config import Audit, Compare, Evaluate, Leaderboard, Stream, Submission
 from eegdecode.features.config import Features
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.synth.config import Study
-from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_not_exact
+from eegdecode.training.config import Estimate, Soup, Train, check_ranks, is_lower_better, why_not_exact
 from hpc.config.stages import (
     Searched,
     checked_by,
@@ -114,6 +115,12 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     return f"{setup.check(cfg, folders, find)} · {numbers}"
 
 
+def _chosen_by(config: Mapping[str, Any]) -> str:
+    """A search goes by the figure that chooses the step of a training."""
+    by = config["optim"].get("choose_by", "loss")
+    return f"{'min' if is_lower_better(by) else 'max'}:val_{by}"
+
+
 @on_gpus
 @imports("eegdecode.training.loop", "torch.utils.tensorboard")
 @with_meaning(
@@ -127,7 +134,7 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 @exact_unless(why_not_exact)
 @searched_by(
     Searched(
-        "min:val_loss",
+        _chosen_by,
         steps="optim.steps",
         every="optim.validate_every",
         fixed=("data", "target", "objective", "split"),
@@ -193,6 +200,8 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         4: "penalties of linear decoders are chosen on the validation set; mdm, evoked, xdawn, fbcca, trca and "
         "filterbank are new; what a confound of the labels, or a copy or sound of an audit, may explain is said in the "
         "verdict",
+        5: "of several settings, a fold chooses by the figure of optim.choose_by, where it was the loss, and linear "
+        "decoders choose out of as many as the network",
     }
 )
 @checked_by(check_models)
@@ -217,6 +226,7 @@ def compare(cfg: Compare, ctx: Context) -> Metrics:
     return compare.run(cfg, ctx)
 
 
+@with_meaning({2: "p and verdict of a row are of all its folds and seeds together, where each run had its own verdict"})
 def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
     """Show evaluations of a protocol beside its published table: what `hpc bench` ends with."""
     from eegdecode.evaluation import leaderboard
@@ -225,10 +235,11 @@ def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
 
 
 def submission(cfg: Submission, ctx: Context) -> Metrics:
-    """Build a package for the EEG challenge of 2025, which needs only torch, and score it on the test set."""
-    from eegdecode.evaluation import submission
+    """Build a package for the EEG challenge of 2025 or the competition of 2026, which needs only torch, and score it on
+    the test set."""
+    from eegdecode.evaluation import submission, submission_2026
 
-    return submission.run(cfg, ctx)
+    return (submission_2026 if cfg.track else submission).run(cfg, ctx)
 
 
 def stream(cfg: Stream, ctx: Context) -> Metrics:

@@ -7,6 +7,8 @@ from eegdecode.data.config import Split
 from hpc.rank.context import Input
 
 Tune = Literal["equal", "none"]
+Average = Literal["none", "stimulus"]
+Track = Literal["", "image_decoding", "bci_decoding", "sleep_onset", "emg_pose"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Scoring:
     retrieval_from: int = 16  # targets of so many numbers a window are scored by retrieval, of fewer by correlation
     tune: Tune = "equal"
     """`equal`: penalties of linear baselines are chosen on the validation set, out of as many as steps of the network
-    were; `none`: they are those of their authors."""
+    were (5 at most), and out of as many as settings of the network, if several were tried; `none`: they are those of
+    their authors."""
     seed: int = 0  # seed of the null distributions, and of the windows that are swapped for the relevance of channels
 
     ADDED_LATER: ClassVar[tuple[str, ...]] = ("tune",)
@@ -47,12 +50,16 @@ class Evaluate:
     """Models that differ in their seed alone: together, as an ensemble; or apart, with the mean of their figures and
     the spread over seeds. By default together if of one split, apart in a cross-validation."""
     choice: Literal["nested", "fixed"] = "nested"
-    """Of several settings, each fold takes those with the lowest validation loss; a part of the settings of a sweep is
-    refused. Fixed: they were fixed before any test set was looked at."""
+    """Of several settings, each fold takes those with the best validation figure, that of train.optim.choose_by; a part
+    of the settings of a sweep is refused. Fixed: they were fixed before any test set was looked at."""
     control: Literal["none", "shuffled"] = "none"
     """`shuffled`: also train the first model again, in the same way but on shuffled targets; it has to be at chance."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice", "control")
+    average: Average = "none"
+    """`stimulus`: of a retrieval, the windows of a subject with the same stimulus are averaged before they are decoded,
+    as NICE does with the eighty repetitions of THINGS-EEG2's test pictures; linear decoders get the same averages."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("seeds", "choice", "control", "average")
     READS: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("train", "soup")}
 
 
@@ -80,9 +87,25 @@ class Submission:
     challenge_1: tuple[Input, ...] = ()  # train runs or soups that predict the reaction time; several are averaged
     challenge_2: tuple[Input, ...] = ()  # train runs or soups that predict the externalizing score
 
+    track: Track = ""  # of the competition of 2026: its package is another one, made of `model`
+    model: tuple[Input, ...] = ()  # train runs or soups for the track; several are averaged
+    classes: tuple[str, ...] = ()
+    """The classes of bci_decoding in the order of the judge, who numbers them; by default in that of the model."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("track", "model", "classes")
+
     def __post_init__(self) -> None:
-        if not self.challenge_1 and not self.challenge_2:
-            raise ValueError("say which train runs to pack: challenge_1=RUN challenge_2=RUN")
+        if bool(self.track) != bool(self.model):
+            raise ValueError(
+                "a package for the competition of 2026 has both: track=bci_decoding model=RUN (or image_decoding, "
+                "sleep_onset, emg_pose)"
+            )
+        if self.track and (self.challenge_1 or self.challenge_2):
+            raise ValueError("challenge_1 and challenge_2 are of 2025, track of 2026: pack one of them at a time")
+        if not self.track and not self.challenge_1 and not self.challenge_2:
+            raise ValueError(
+                "say which train runs to pack: challenge_1=RUN challenge_2=RUN (2025), or track=TRACK model=RUN (2026)"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eegdecode.evaluation import results
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.config import Average, Scoring
 from eegdecode.evaluation.decode import predict
 from eegdecode.evaluation.results import MetricResult
 from eegdecode.training import loop, model_file
@@ -44,7 +44,7 @@ class ControlDir(RunDir):
         return self.place / "out"
 
 
-def shuffled(model: Path, cfg: Scoring, ctx: Context) -> MetricResult | None:
+def shuffled(model: Path, cfg: Scoring, ctx: Context, average: Average = "none") -> MetricResult | None:
     """Train as that model was trained, and return the headline metric; None on ranks but the first. An attempt goes on
     where the one before was stopped."""
     inner = copy.copy(ctx)
@@ -53,7 +53,7 @@ def shuffled(model: Path, cfg: Scoring, ctx: Context) -> MetricResult | None:
         trained = model_file.load(model)
         data = tuple(Input(str(ctx.input(name))) for name in trained.data)
         loop.fit(replace(trained.train(), control="shuffled", data=data), inner)
-    outcome = predict.decode([inner.run.out], ctx, retrieval_from=cfg.retrieval_from, of="control")
+    outcome = predict.decode([inner.run.out], ctx, retrieval_from=cfg.retrieval_from, of="control", average=average)
     if outcome is None:
         return None
     result = results.evaluate(outcome[1], cfg)

@@ -34,7 +34,7 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     if folds := cross_validation.chosen(models, cfg):
         return cross_validation.run(cfg, ctx, folds, partial(_decode, cfg, ctx))
     decoded = _decode(cfg, ctx, models)
-    null = control.shuffled(models[0], cfg.scoring, ctx) if cfg.control == "shuffled" else None
+    null = control.shuffled(models[0], cfg.scoring, ctx, cfg.average) if cfg.control == "shuffled" else None
     if decoded is None:
         return {}
     trained = model_file.load(models[0])
@@ -53,18 +53,18 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
 
 
 def _decode(
-    cfg: Evaluate, ctx: Context, models: Sequence[Path], part: str = "", known: Decoded | None = None
+    cfg: Evaluate, ctx: Context, models: Sequence[Path], part: str = "", known: Decoded | None = None, n_tried: int = 1
 ) -> Decoded | None:
     """The test windows, decoded by the models together and by the baselines; None on ranks but the first. `known`: the
-    same windows, of which baselines need not be fitted again."""
-    outcome = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part=part)
-    held_out = predict.decode(models, ctx, cfg.weigh, cfg.scoring.retrieval_from, "val", part)
+    same windows, of which baselines need not be fitted again. `n_tried`: of so many settings the models were chosen."""
+    decode = partial(predict.decode, models, ctx, cfg.weigh, cfg.scoring.retrieval_from, part=part, average=cfg.average)
+    outcome, held_out = decode("test"), decode("val")
     if outcome is None or held_out is None:
         return None
     (trained, decoded), (_, val) = outcome, held_out
     refuse_no_numbers(decoded, models)
     if known is None:
-        decoded = with_baselines(trained, decoded, val, cfg.scoring, ctx)
+        decoded = with_baselines(trained, decoded, val, cfg, ctx, n_tried)
     else:
         validation, _ = results.validation(val, results.headline(decoded), cfg.scoring)
         both = {**known.validation, **validation} if validation and known.validation else {}
@@ -73,16 +73,32 @@ def _decode(
     return replace(decoded, confounds=confounds.of(trained, decoded, data, parts, sections.audited(trained).every))
 
 
-def with_baselines(trained: Trained, decoded: Decoded, val: Decoded, cfg: Scoring, ctx: Context) -> Decoded:
+def with_baselines(
+    trained: Trained, decoded: Decoded, val: Decoded, cfg: Evaluate, ctx: Context, n_tried: int = 1
+) -> Decoded:
     """With the outputs of the baselines, and the headline metric of each decoder on the validation set."""
+    scoring = cfg.scoring
     if decoded.kind == "sequence":
-        test, of_val = lagged_ridge.ridges(trained, [decoded, val], cfg, ctx)
+        test, of_val = lagged_ridge.ridges(trained, [decoded, val], scoring, ctx)
         outputs = windows.Outputs({"ridge": test}, {"ridge": of_val}, [])
     else:
-        outputs = windows.baselines(trained, decoded, ctx, cfg.tune)
-    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), cfg)
-    audit = (*decoded.audit, *outputs.failures, *([why_none] if why_none else []))
+        outputs = windows.baselines(trained, decoded, ctx, scoring.tune, n_tried, cfg.average)
+    validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), scoring)
+    budget = _budget(trained, decoded, scoring, n_tried)
+    audit = (*decoded.audit, *outputs.failures, *filter(None, [why_none, budget]))
     return replace(decoded, audit=audit, baselines=outputs.test, validation=validation)
+
+
+def _budget(trained: Trained, decoded: Decoded, cfg: Scoring, n_tried: int) -> str:
+    """Whether linear decoders were tuned as much as a network of which several settings were tried, in a sentence."""
+    if n_tried < 2:
+        return ""
+    of_network = f"{many(n_tried, 'setting')} of the network were tried on the validation set"
+    if decoded.kind != "classes":
+        return f"{of_network}; the penalty of the ridge is chosen there too, out of all of its usual ones."
+    if cfg.tune == "none":
+        return f"{of_network}, and one of each linear decoder, that of its authors (scoring.tune=none)."
+    return f"{of_network}, and {windows.n_settings(trained, n_tried)} of each linear decoder that has a setting."
 
 
 def tested(trained: Trained) -> dict[str, object]:

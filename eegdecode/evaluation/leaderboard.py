@@ -1,12 +1,13 @@
 """The page of `hpc bench`: our runs of a protocol beside the rows that others have published, and linear decoders.
 
 A figure is computed for each run, averaged over runs of one seed, and then over seeds. What ± is among ours is the
-standard deviation over seeds; the range is that of other subjects, drawn from those that were tested.
+standard deviation over seeds; the range is that of other subjects, drawn from those that were tested. p is one of all
+folds and seeds together, over exchangeable units, as `evaluate` has it: the page counts no verdicts of single folds.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,13 @@ import numpy as np
 from eegdecode.evaluation import resampling
 from eegdecode.evaluation.baselines import redrawn
 from eegdecode.evaluation.config import Leaderboard, Scoring
+from eegdecode.evaluation.cross_validation import choice, folds
+from eegdecode.evaluation.cross_validation.folds import Fold
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import Metric, metrics
+from eegdecode.evaluation.results import NETWORK, Result
 from eegdecode.page import page
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
@@ -39,7 +43,6 @@ class Run:
     name: str
     decoded: Decoded
     trained: Trained
-    verdict: str
 
     @property
     def seed(self) -> int:
@@ -53,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table, in its units. `low` and `high`: of the draws of subjects."""
+    """A row of the table, in its units. `low` and `high`: of the draws of subjects. `p`: of all its runs together."""
 
     name: str
     whose: str
@@ -62,7 +65,8 @@ class Row:
     low: float | None = None
     high: float | None = None
     n_runs: int = 0
-    verdicts: str = ""
+    p: float | None = None
+    verdict: str = ""
     note: str = ""
 
 
@@ -75,8 +79,14 @@ def run(cfg: Leaderboard, ctx: Context) -> dict[str, object]:
     chance = _chance(metric, runs[0].decoded)
     shown = partial(in_unit, unit=cfg.unit, chance=chance)
     with ctx.beating():
-        ours = [_row(name, of_model, metric, cfg, shown) for name, of_model in by_model(runs).items()]
-        linear = _linear(runs, metric, cfg, shown)
+        models = by_model(runs)
+        tested = {name: decide(of_model, metric) for name, of_model in models.items()}
+        ours = [
+            _with_p(_row(name, of_model, metric, cfg, shown), tested[name][0], NETWORK)
+            for name, of_model in models.items()
+        ]
+        first = next(iter(models))
+        linear = [_with_p(row, tested[first][0], row.name) for row in _linear(models[first], metric, cfg, shown)]
     theirs = [_published(row) for row in cfg.published if row.dataset in ("", cfg.dataset)]
     redraws = shown(_redraws(runs, metric, cfg, ctx))
     rows = sorted([*ours, *linear, *theirs], key=lambda row: -row.value)
@@ -93,7 +103,9 @@ def run(cfg: Leaderboard, ctx: Context) -> dict[str, object]:
         "changed": list(cfg.changed),
         "source": {"source": cfg.source, "version": cfg.version, "date": cfg.date},
     }
-    sentences = [*spreads(ours, theirs, redraws), *_departures(cfg)]
+    untested = [f"{name} has no p over all runs: {why}." for name, (_, why) in tested.items() if why]
+    units = dict.fromkeys(what for each, _ in tested.values() if each is not None for what in _permuted(each))
+    sentences = [*spreads(ours, theirs, redraws), *units, *untested, *_departures(cfg)]
     products.write_json(ctx.out / "leaderboard.json", contents)
     products.write_text(ctx.out / "leaderboard.md", markdown(cfg, metric, rows, float(shown(chance)), sentences))
     products.write_text(ctx.out / "leaderboard.html", render(cfg, metric, rows, float(shown(chance)), sentences))
@@ -110,7 +122,34 @@ def read(ref: Input, ctx: Context) -> Run:
     inputs = records.plan(folder).get("inputs", {})
     if "model" not in inputs:
         raise ValueError(f"{folder.path} is not a run of evaluate: it names no model")
-    return Run(folder.name, decoded, model_file.load(ctx.input(Input(inputs["model"]))), str(report.get("verdict", "")))
+    return Run(folder.name, decoded, model_file.load(ctx.input(Input(inputs["model"]))))
+
+
+def fold(each: Run) -> Fold:
+    """The run as a fold of a cross-validation; what has a network of its own, as a session, is a fold of its own."""
+    own = choice.training(each.trained.run, each.trained.config)
+    name = " ".join(filter(None, [",".join(each.trained.split.only), own.fold_name]))
+    return Fold(name, own.repetition_name, each.decoded)
+
+
+def decide(runs: Sequence[Run], metric: Metric) -> tuple[Result | None, str]:
+    """The runs of a model as one result; or none, and why they are not one."""
+    try:
+        return folds.decide([fold(each) for each in runs], Scoring(), metric.name), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _with_p(row: Row, result: Result | None, decoder: str) -> Row:
+    if result is None or decoder not in result.decoders:
+        return row
+    return replace(row, p=result.decoders[decoder].p, verdict=result.verdict_of(decoder))
+
+
+def _permuted(result: Result) -> list[str]:
+    return [f"p is of all folds and seeds together, of {result.headline}, permuting {result.permuted}."] * bool(
+        result.permuted
+    )
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -191,14 +230,11 @@ def _row(
     drawn = [resampling.over_subjects(of_seed, metric, cfg.draws) for of_seed in by_seed.values()]
     low, high = shown(np.quantile(np.mean(drawn, axis=0), RANGE)).tolist() if drawn[0].size else (None, None)
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
-    counts = Counter(each.verdict for each in runs)
-    verdicts = ", ".join(f"{n} of {len(runs)} {verdict}" for verdict, n in sorted(counts.items()))
-    return Row(name, whose, float(values.mean()), spread, low, high, len(runs), verdicts if whose == OURS else "")
+    return Row(name, whose, float(values.mean()), spread, low, high, len(runs))
 
 
-def _linear(runs: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callable[[Any], Any]) -> list[Row]:
+def _linear(of_first: Sequence[Run], metric: Metric, cfg: Leaderboard, shown: Callable[[Any], Any]) -> list[Row]:
     """The linear decoders, of the first model's runs with one seed: another seed gives the same."""
-    of_first = next(iter(by_model(runs).values()))
     once = [each for each in of_first if each.seed == of_first[0].seed]
     names = [name for name in once[0].decoded.baselines if all(name in each.decoded.baselines for each in once)]
     return [_row(name, once, metric, cfg, shown, partial(_by_baseline, name=name), LINEAR) for name in names]
@@ -262,10 +298,12 @@ def _departures(cfg: Leaderboard) -> list[str]:
 def _cells(row: Row) -> list[str]:
     spread = "" if row.spread is None else f" ± {row.spread:.1f}"
     drawn = "" if row.low is None or row.high is None else f"{row.low:.1f} to {row.high:.1f}"
-    return [row.name, row.whose, f"{row.value:.1f}{spread}", drawn, str(row.n_runs or ""), row.verdicts or row.note]
+    p = "" if row.p is None else f"{row.p:.3f}"
+    figures = [f"{row.value:.1f}{spread}", drawn, str(row.n_runs or ""), p]
+    return [row.name, row.whose, *figures, row.verdict or row.note]
 
 
-HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", ""]
+HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", "p of all runs", ""]
 
 
 def _head(cfg: Leaderboard, metric: Metric) -> list[str]:

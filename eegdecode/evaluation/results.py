@@ -116,6 +116,10 @@ class Result:
         """Of the network."""
         return self._verdict(self.figures[self.headline].p, NETWORK)
 
+    def verdict_of(self, decoder: str) -> str:
+        """Of the network or a baseline, by its own p."""
+        return self._verdict(self.decoders[decoder].p, decoder)
+
     def _verdict(self, p: float | None, decoder: str) -> str:
         if self.smallest_p >= ALPHA or p is None:
             return UNDECIDED

@@ -87,7 +87,7 @@ def run(cfg: Submission, ctx: Context) -> dict[str, object]:
             metrics[f"nrmse_{number}_scaled_by_recording"] = {"value": one.nrmse_stored, "chance": 1.0}
     if len(scores) == len(SHARES):
         metrics["overall"] = {"value": sum(SHARES[number] * score for number, score in scores.items()), "chance": 1.0}
-    package = _zip(files)
+    package = zipped(files)
     try_out(package, expected)
     products.write_bytes(ctx.out / "submission.zip", package)
     return {**metrics, "megabytes": round(len(package) / 1e6, 3), "package": "submission.zip"}
@@ -210,7 +210,7 @@ def code() -> bytes:
     ]
     files = {f"eegdecode/{path.relative_to(root)}": path.read_bytes() for path in sorted(paths)}
     files |= {f"hpc/{name}": (batch / name).read_bytes() for name in OF_HPC}
-    return _zip(files | {f"hpc/{folder}__init__.py": b"" for folder in ("", "config/")})
+    return zipped(files | {f"hpc/{folder}__init__.py": b"" for folder in ("", "config/")})
 
 
 def try_out(package: bytes, expected: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -244,7 +244,7 @@ torch.save(outputs, sys.argv[1] + "/outputs.pt")
 """
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes]) -> bytes:
     """The same bytes for the same files: no times in it."""
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:

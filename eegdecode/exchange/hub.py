@@ -108,8 +108,10 @@ def _chosen(every: Sequence[RemoteFile], patterns: Sequence[str], what: str) -> 
                 raise ValueError(f"{what} has no file {pattern!r}, but {first_of([file.name for file in every], 12)}")
         return [file for file in every if any(fnmatch(file.name, pattern) for pattern in patterns)]
     weights = [file for file in every if any(fnmatch(file.name, each) for each in WEIGHTS)]
-    safe = any(file.name == "model.safetensors" for file in weights)
-    weights = [file for file in weights if not (safe and file.name == "pytorch_model.bin")]  # the same once more
+    safe = any(fnmatch(file.name, "model*.safetensors") for file in weights)
+    weights = [
+        file for file in weights if not (safe and fnmatch(file.name, "pytorch_model*.bin"))
+    ]  # the same once more
     if not weights:
         names = first_of([file.name for file in every], 12)
         raise ValueError(f"{what} has no weights, but {names}: choose by files=[…]")

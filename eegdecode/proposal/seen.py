@@ -47,6 +47,7 @@ class Seen:
     opened: "Opened"
     marks: Mapping[str, Sequence[Mark]]  # by where they stand: events.tsv, annotations, triggers of CHANNEL
     mains_hz: float | None = None
+    flat: tuple[str, ...] = ()  # channels with one value throughout, in what was read
 
     @property
     def stream(self) -> Stream:
@@ -155,12 +156,14 @@ def spread(n: int, most: int) -> list[int]:
 
 def _open(entry: Entry, reading: Reading) -> Seen:
     opened = recordings.open_entry(entry, reading)
+    flat: tuple[str, ...] = ()
     for defect in samples.find_defects(opened.stream, PIECES):
         if defect.fatal:
             raise ValueError(f"{entry.path}: {defect.sentence}")
+        flat = defect.channels if defect.kind == "flat" else flat
     marks: dict[str, list[Mark]] = {}
     if opened.trial_edges:
-        return Seen(entry, opened, {EPOCHS: _epochs(entry, opened)}, opened.line_hz or _mains(opened.stream))
+        return Seen(entry, opened, {EPOCHS: _epochs(entry, opened)}, opened.line_hz or _mains(opened.stream), flat)
     if beside := _beside(entry, opened):
         marks[FILE if event_files.beside(entry.path) else MARKERS] = beside
     if opened.annotations:
@@ -176,7 +179,7 @@ def _open(entry: Entry, reading: Reading) -> Seen:
             Mark(max(0.0, onset_s), lasts_s, {"value": str(value)})
             for onset_s, lasts_s, value in zip(*columns, strict=True)
         ]
-    return Seen(entry, opened, marks, opened.line_hz or _mains(stream))
+    return Seen(entry, opened, marks, opened.line_hz or _mains(stream), flat)
 
 
 def _beside(entry: Entry, opened: "Opened") -> list[Mark]:

@@ -54,8 +54,18 @@ def choose(sight: Sight, decoding: Decoding) -> list[Guess]:
         )
     elif len(sight.rates) > 1:
         steps.append(Guess({"name": "resample", "sfreq": slowest}, f"Recordings have {rates} Hz: all get the lowest."))
-    steps.append(Guess({"name": "scale"}, "Each channel to unit spread, so that subjects and amplifiers compare."))
+    why = "Each channel to unit spread, so that subjects and amplifiers compare."
+    flat = _flat(sight)
+    others = ("{name: bad_channels} before reference interpolates them, {name: pick} leaves them out",) if flat else ()
+    steps.append(Guess({"name": "scale"}, f"{why}{flat}", others))
     return steps
+
+
+def _flat(sight: Sight) -> str:
+    """Which channels are flat in recordings that were opened, in a sentence."""
+    recordings = {name: [seen.entry.name for seen in sight.seen if name in seen.flat] for name in sight.channels}
+    texts = [f"{name} in {first_of(names, 3)}" for name, names in recordings.items() if names]
+    return f" Flat, the same value throughout, and zero after this: {first_of(texts, 4)}." if texts else ""
 
 
 def sfreq(sight: Sight) -> float:

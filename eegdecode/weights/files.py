@@ -1,7 +1,7 @@
 """Read the names, shapes and types in a file of weights. No code of the file runs, and no values are read (tensors.py).
 
 Formats: torch.save (also before 1.6, TorchScript and pickled modules), safetensors, our checkpoint folders and the
-model.pt of a run.
+model.pt of a run; and weights in several files with an index, as the Hugging Face hub has them.
 """
 
 import json
@@ -9,7 +9,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from eegdecode.data.io import guard
 from eegdecode.data.io.readers import safetensors
 from eegdecode.weights.pickles import BROKEN, Array, Named, Placed, Reader, Shape, Storage, place_storages
+from hpc.errors import first_of
+from hpc.media import many
 from hpc.runs import products
 
 LEGACY = 0x1950A86A20F9469CFC6C
@@ -26,6 +28,8 @@ PLACES = ("parameters", "state_dict", "model_state_dict", "model_state", "model"
 """Keys of the parameters in files that hold more than them, the most likely first."""
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".pkl")
 """Of files of weights; of several in a folder, the first of these is taken if there is only one of it."""
+INDEXES = (".safetensors.index.json", ".bin.index.json")
+"""Endings of the index of weights in several files: it says which tensor is in which."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def look(path: Path) -> WeightsFile:
     if path.is_dir():
         return _checkpoint(path)
     products.verify(path)
+    if path.name.endswith(INDEXES):
+        return _indexed(path)
     size = path.stat().st_size
     try:
         with guard.open_file(path) as file:
@@ -98,7 +104,10 @@ def _file_of(path: Path) -> Path:
 
 
 def _weights_in(folder: Path) -> Path | None:
-    """The file of weights in a folder that was downloaded."""
+    """The file of weights in a folder that was downloaded, or the index of several."""
+    for ending in INDEXES:
+        if len(indexes := sorted(folder.glob(f"*{ending}"))) == 1:
+            return indexes[0]
     there = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
     if len({path.stem for path in there}) > 1:
         names = ", ".join(path.name for path in there)
@@ -179,6 +188,36 @@ def _safetensors(file: BinaryIO, size: int) -> Contents:
         placed.storage, placed.offset = Storage((placed.n_values,), entry.dtype), 0
         placed.storage.start, placed.strides = entry.start, entry.strides
     return "safetensors", tree, ()
+
+
+def _indexed(path: Path) -> WeightsFile:
+    """The tensors of several files, each from the one that the index says."""
+    index = guard.json_object(path)
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise ValueError(f"{path} has no weight_map, which says which tensor is in which file: fetch it again")
+    inside = {name: path.parent / name for name in dict.fromkeys(places.values())}
+    if odd := [name for name in inside if "/" in name or not name.endswith(ENDINGS)]:
+        raise guard.Refused(f"{path} names {first_of(odd, 3)}, but weights are in files beside it: fetch it again")
+    if missing := [name for name, part in inside.items() if not part.is_file()]:
+        raise ValueError(f"{path} names {first_of(missing, 3)}, which {_is_or_are(missing)} not there: fetch it again")
+    parts = {name: look(part) for name, part in inside.items()}
+    shapes: dict[str, Shape] = {}
+    for tensor, name in places.items():
+        if tensor not in parts[name].shapes:
+            raise ValueError(f"{path} says that {tensor} is in {name}, which has no such tensor: fetch both again")
+        shapes[tensor] = shape = parts[name].shapes[tensor]
+        if isinstance(shape, Placed):
+            shape.storage.path = inside[name]
+    of_index = index.get("metadata")
+    metadata = {**(of_index if isinstance(of_index, dict) else {}), **next(iter(parts.values())).metadata}
+    code = tuple(sorted({name for part in parts.values() for name in part.code}))
+    form = f"{next(iter(parts.values())).form} in {many(len(parts), 'file')}"
+    return WeightsFile(path, form, "", shapes, metadata=metadata, code=code)
+
+
+def _is_or_are(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _ours(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pickle
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
 BROKEN = (
@@ -48,8 +49,10 @@ class Shape(NamedTuple):
 
 
 class Storage(Shape):
-    """Where the values of tensors are: a part of a zip, a place in the file, or in the pickle itself."""
+    """Where the values of tensors are: a part of a zip, a place in the file, or in the pickle itself. `path`: the file,
+    if it is not the one that was asked for."""
 
+    path: Path | None = None
     member = ""
     start: int | None = None
     content: bytes | None = None

@@ -26,15 +26,26 @@ def read(file: WeightsFile, names: Collection[str] | None = None) -> dict[str, t
         return {name: _loaded(file.path, name, file.shapes[name]) for name in wanted}
     storages: dict[int, torch.Tensor] = {}
     tensors = {}
-    try:
-        with guard.open_file(file.path) as opened:
-            for name in wanted:
-                tensors[name] = _tensor(file.path, opened, name, file.shapes[name], storages)
-    except zipfile.BadZipFile as error:
-        raise guard.Refused(f"{file.path} is damaged ({guard.reason(error)}): fetch it again") from None
-    except (zlib.error, EOFError, RuntimeError) as error:
-        raise guard.Refused(f"{file.path} cannot be read ({guard.reason(error)}): fetch it again") from None
-    return tensors
+    for path, names_in in _by_file(file, wanted).items():
+        try:
+            with guard.open_file(path) as opened:
+                for name in names_in:
+                    tensors[name] = _tensor(path, opened, name, file.shapes[name], storages)
+        except zipfile.BadZipFile as error:
+            raise guard.Refused(f"{path} is damaged ({guard.reason(error)}): fetch it again") from None
+        except (zlib.error, EOFError, RuntimeError) as error:
+            raise guard.Refused(f"{path} cannot be read ({guard.reason(error)}): fetch it again") from None
+    return {name: tensors[name] for name in wanted}
+
+
+def _by_file(file: WeightsFile, names: Collection[str]) -> dict[Path, list[str]]:
+    """Which of these tensors are in which file: weights may be in several."""
+    places: dict[Path, list[str]] = {}
+    for name in names:
+        shape = file.shapes[name]
+        own = shape.storage.path if isinstance(shape, Placed) else None
+        places.setdefault(own or file.path, []).append(name)
+    return places
 
 
 def _loaded(path: Path, name: str, shape: Shape) -> torch.Tensor:

@@ -254,7 +254,7 @@ class RunOptions:
     follow = flag(
         f"{ONE} logs", "watch the Slurm run to its end", logs="keep printing what is written, until the run ends"
     )
-    yes = flag("sweep bench stop", "do not ask before acting on many runs")
+    yes = flag("sweep bench stop replay", "do not ask before acting on many runs, or running a capsule's own code")
     json = flag(
         f"{START} search status why stop recipes sites settings fetch replay FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",

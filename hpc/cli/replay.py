@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hpc import media
-from hpc.cli import planner
+from hpc.cli import planner, preflight
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
 from hpc.errors import ConfigError
@@ -66,8 +66,37 @@ def _of_capsule(args: Arguments, runs: Path, environ: Mapping[str, str]) -> list
         if not args.dry_run:
             replay.note(place, of)
         replay.refuse(known[packed.run], args.todays_code)
+        if not args.todays_code:
+            _say_code(args, packed.path, list(known.values()))
         data = [*_data(args), unpacked / "data"]
         return _Replay(args, environ, place, of, [place, runs], data, known).of(known[packed.run])
+
+
+def _say_code(args: Arguments, path: Path, runs: list[RunDir]) -> None:
+    """Say which code of a capsule is not the code here; before it runs, somebody has to agree."""
+    every = {name: sha256 for run in runs for name, sha256 in capsule.files_of_code(run).items()}
+    foreign = capsule.foreign_code(runs, replay.todays_code(runs))
+    if not foreign:
+        print("code    all of its code is that which is installed here", flush=True)
+        return
+    archive = next(iter(foreign.values()))
+    what = f"{len(foreign)} of its {media.many(len(every), 'file')} of code are not those that are installed here"
+    print(f"code    {what}, and would run with your rights:")
+    for name in [*foreign][:MOST_NAMED]:
+        print(f"        {media.one_line(name)}")
+    if len(foreign) > MOST_NAMED:
+        print(f"        and {len(foreign) - MOST_NAMED} more")
+    if args.dry_run or args.yes:
+        return
+    if sys.stdin.isatty() and preflight.sure("run this code?"):
+        return
+    raise ConfigError(
+        f"{path}: {what}. Read them (unzip -p {shlex.quote(str(archive))} NAME), then say --yes, if you trust who gave "
+        "you this file; --todays-code computes with the code that is here"
+    )
+
+
+MOST_NAMED = 8
 
 
 def _data(args: Arguments) -> list[Path]:

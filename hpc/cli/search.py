@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import options, planner
+from hpc.cli import options, planner, together
 from hpc.cli.options import Arguments
 from hpc.codes import DONE, FAILED
 from hpc.errors import ConfigError
@@ -90,8 +90,9 @@ class Line:
         first = self.folds[0].first
         declared = searched.of(first)
         searched.check(first, self.space, declared)
-        self.score = Score.of(args.by or declared.score)
+        self.score = Score.of(args.by or declared.score_of(first.config))
         rungs = None if args.halving is None else searched.rungs(first, self.space, declared, args.halving)
+        self._together: list[Plan] | None = None
         self.search = Search(self.space, args.trials, args.max_parallel or AT_ONCE, args.sampler, args.seed, rungs)
 
     @property
@@ -140,7 +141,26 @@ class Line:
         """Look at the run folders; return what can be started: a sentence, and the function that makes its plans."""
         for fold in self.folds:
             fold.advance()
-        return [pair for fold in self.folds for pair in fold.missing()]
+        missing = [pair for fold in self.folds for pair in fold.missing()]
+        left = [plan for plan in self.together() if not plan.run.result.exists()]
+        if free := self.folds[0].can_start(left):
+            missing.append(("what reads the trials of all folds together", lambda: free))
+        return missing
+
+    def together(self) -> list[Plan]:
+        """Return the plans of what reads the trials of all folds as one, once these are over."""
+        if len(self.folds) < 2 or not all(fold.study.is_over and fold.study.best for fold in self.folds):
+            return []
+        if self._together is None:
+            first = self.folds[0]
+            assert first.study.best is not None
+            args = first.arguments(first.study.best.combination)
+            args.words = [word for word in args.words if word not in (*first.own, *first.study.best.combination)]
+            trials = [name for fold in self.folds for name in fold.ended()]
+            name = first.run_of(first.study.best).name
+            plans = together.plans(args, self.environ, first.readers(), name, trials)
+            self._together = [dataclasses.replace(plan, follow_up=self.follow_up(plan)) for plan in plans]
+        return self._together
 
     def _joins(self) -> bool:
         """Have the jobs of trials that are on their way for another line give this one too. Whether one of them has
@@ -154,7 +174,8 @@ class Line:
         return any(line["words"][: len(own)] == own for line in read_lines(run.follow_ups))
 
     def _progress(self) -> int:
-        return sum(fold.n_known for fold in self.folds)
+        of_all = sum(plan.run.result.exists() for plan in self._together or [])
+        return sum(fold.n_known for fold in self.folds) + of_all
 
     def _submit(self, plans: list[Plan]) -> int:
         by_name = {plan.science.name: plan for plan in reversed(plans)}
@@ -169,6 +190,7 @@ class Line:
         """Nothing is left to start: all is done, or the rest is on its way, or in somebody's hands."""
         print(f"\n{report.text(self.record())}")
         states = [state for fold in self.folds for state in fold.waits_for()]
+        states += self.folds[0].looked([plan for plan in self.together() if not plan.run.result.exists()])
         for state in states:
             print(f"  {state.run} is {state.word}{state.text and f': {state.text}'}")
         if any(not state.ended for state in states):
@@ -190,6 +212,7 @@ class Line:
             "rungs": list(search.rungs.steps) if search.rungs else [],
             "trials": search.n_trials,
             "folds": [fold.record() for fold in self.folds],
+            "together": [together.record(plan) for plan in self.together()],
             "reported": report.reported([fold.metrics() for fold in self.folds]),
         }
 
@@ -231,13 +254,13 @@ class Fold:
 
     def science(self, combination: space.Combination) -> Science:
         if combination not in self._sciences:
-            self._sciences[combination] = planner.science_of(self._arguments(combination), self.line.runs)
+            self._sciences[combination] = planner.science_of(self.arguments(combination), self.line.runs)
         return self._sciences[combination]
 
     def run_of(self, job: Job) -> RunDir:
         return RunDir(self.line.runs / self.science(job.combination).name)
 
-    def _arguments(self, combination: space.Combination) -> Arguments:
+    def arguments(self, combination: space.Combination) -> Arguments:
         """Return the line of a trial, as a person would give it."""
         args, line = copy.copy(self.line.args), self.line
         args.verb = line.stage
@@ -292,13 +315,22 @@ class Fold:
                 yield self._sentence(job), partial(self._plans_of, job)
         if self.study.is_over and self.study.best is not None:
             left = [plan for plan in self.readers() if not plan.run.result.exists()]
-            states = {state.run: state for state in self._looked(left)}
-            by_hand = self.line.is_by_hand
-            free = [p for p in left if not (state := states.get(p.science.name)) or _can_start(p.run, state, by_hand)]
-            if free:
+            if free := self.can_start(left):
                 yield f"{self._where}what reads the best trial, {self.run_of(self.study.best).name}", lambda: free
 
-    def _looked(self, plans: list[Plan]) -> list[status.State]:
+    def can_start(self, plans: list[Plan]) -> list[Plan]:
+        """Return those of them that can be started now."""
+        states = {state.run: state for state in self.looked(plans)}
+        by_hand = self.line.is_by_hand
+        return [p for p in plans if not (state := states.get(p.science.name)) or _can_start(p.run, state, by_hand)]
+
+    def ended(self) -> list[str]:
+        """Return the names of the trials that have come to their ends, each once."""
+        jobs = [job for job in self.study.jobs if self._compared_at(job) is None]
+        runs = [self.run_of(job) for job in jobs]
+        return [run.name for run in {run.name: run for run in runs}.values() if run.result.exists()]
+
+    def looked(self, plans: list[Plan]) -> list[status.State]:
         runs = [plan.run for plan in plans if plan.run.plan.exists()]
         return status.look_all(runs, self.line.queue) if runs else []
 
@@ -306,7 +338,7 @@ class Fold:
         """Return the states of the trials that others wait for, and of what reads the best."""
         return [
             *self._states(self.study.due()),
-            *self._looked([p for p in self._readers or [] if not p.run.result.exists()]),
+            *self.looked([p for p in self._readers or [] if not p.run.result.exists()]),
         ]
 
     @property
@@ -320,7 +352,7 @@ class Fold:
         return f"{self._where}{of}: {' '.join(job.combination)}"
 
     def _plans_of(self, job: Job) -> list[Plan]:
-        args = self._arguments(job.combination)
+        args = self.arguments(job.combination)
         if self.run_of(job).plan.exists():
             args.name = None  # it has its name already, maybe that of another search
         plans = planner.make(args, self.line.environ)
@@ -341,7 +373,7 @@ class Fold:
         return self._readers
 
     def _plans_of_readers(self, best: Job) -> list[Plan]:
-        args = self._arguments(best.combination)
+        args = self.arguments(best.combination)
         args.name, words = None, planner.words_of_pipeline(args)
         args.verb, args.words = "pipeline", words
         names, own = {self.run_of(best).name}, " ".join(self.own)

@@ -71,8 +71,9 @@ def checked_by(check: Check) -> Callable[[Stage], Stage]:
 class Searched:
     """How a stage can be searched: see `searched_by`."""
 
-    score: str
-    """`min:METRIC` or `max:METRIC`: what it is searched by unless the line says otherwise."""
+    score: str | Callable[[Mapping[str, Any]], str]
+    """`min:METRIC` or `max:METRIC`, or a function of the config that returns it: what it is searched by unless the line
+    says otherwise."""
     steps: str = ""
     """The setting that is the number of its steps, if it can pause between them: Context.pauses_after."""
     every: str = ""
@@ -81,6 +82,9 @@ class Searched:
     """Settings that all trials must share, as they say what is scored."""
     without: Sequence[str] = ()
     """Settings that must be None, as with them a result depends on when other runs end."""
+
+    def score_of(self, config: Mapping[str, Any]) -> str:
+        return self.score if isinstance(self.score, str) else self.score(config)
 
 
 def searched_by(searched: Searched) -> Callable[[Stage], Stage]:

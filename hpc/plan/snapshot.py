@@ -298,6 +298,11 @@ def _contents(checkouts: tuple[Code, ...]) -> dict[str, tuple[bytes, bool]]:
     return contents
 
 
+def digests(checkouts: Sequence[Code]) -> set[str]:
+    """Return the SHA-256 of each file that a snapshot of this code would hold."""
+    return {hashlib.sha256(content).hexdigest() for content, _ in _contents(tuple(checkouts)).values()}
+
+
 def link(folder: Path, code: Path) -> None:
     """Make `code` a link to a snapshot, atomically: ranks that start meanwhile see the old one or the new one."""
     target = os.path.relpath(folder, code.parent)

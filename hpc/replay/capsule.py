@@ -14,10 +14,10 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from hpc import config
@@ -27,8 +27,8 @@ from hpc.errors import ConfigError
 from hpc.replay import compare, crate, replay, verdict
 from hpc.replay.crate import Entry
 from hpc.runs import products, provenance, records
-from hpc.runs.rundir import LIST, RunDir, atomic_write, committed_steps, encoded
-from hpc.runs.unpack import ARCHIVE, MANIFEST
+from hpc.runs.rundir import LIST, RunDir, atomic_write, committed_steps, encoded, read_json
+from hpc.runs.unpack import ARCHIVE, IMPORTS, MANIFEST, leads_out
 
 COMMENT = "hpc capsule 1, sha256 of ro-crate-metadata.json: "
 BLOCK_B = 1 << 20
@@ -39,7 +39,17 @@ SHORTEST = 6
 TOKEN = re.compile(rb"\b(gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})")
 """Tokens in the form that their makers give them, in code: what only looks like one may be a pattern, as above."""
 RESOURCES = ("nodes", "ranks_per_node", "gpus_per_node", "cpus_per_rank", "time_s", "lead_s")
-DAMAGE = (zipfile.BadZipFile, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
+DAMAGE = (zipfile.BadZipFile, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, zlib.error)
+LARGEST_CRATE_B, LARGEST_CODE_B = 64 << 20, 4 << 30
+RECORDS = ("plan.json", "config.yaml", "result.json", "provenance.json", "metrics.jsonl", compare.FINGERPRINTS)
+PART = r"(?!\.{1,2}(?:/|$))[^/\0]+"
+"""A part of a path that leads down."""
+RUN = r"[^/\0.][^/\0]*"
+PLACES = re.compile(
+    rf"requirements\.txt|data(?:/{PART})+|runs/\.code/[0-9a-f]{{16}}/(?:{re.escape(ARCHIVE)}|{re.escape(MANIFEST)})"
+    rf"|runs/{RUN}/(?:{'|'.join(map(re.escape, RECORDS))}|out(?:/{PART})+)"
+)
+"""The only names that `pack` gives. Seals say that a capsule is as it was packed, not who has packed it."""
 
 
 # Packing
@@ -210,6 +220,9 @@ def opened(path: Path) -> Capsule:
         raise ConfigError(f"there is no file {path}")
     try:
         with zipfile.ZipFile(path) as packed:
+            sizes = {info.filename: info.file_size for info in packed.infolist()}
+            if sizes[crate.NAME] > LARGEST_CRATE_B:
+                raise ConfigError(f"{path}: {crate.NAME} has {sizes[crate.NAME]} bytes: this is no capsule of hpc")
             about = packed.read(crate.NAME)
             comment, names = packed.comment.decode(errors="replace"), packed.namelist()
         graph = json.loads(about)["@graph"]
@@ -217,7 +230,9 @@ def opened(path: Path) -> Capsule:
                    for each in graph if each["@type"] == "File"}  # fmt: skip
         (root,) = (each for each in graph if each["@id"] == "./")
         run = root["mainEntity"]["@id"].removeprefix("#")
-    except DAMAGE:
+    except ConfigError:
+        raise
+    except (*DAMAGE, AttributeError):
         raise ConfigError(
             f"{path} is no capsule of a run, or was cut off: pack it again, hpc capsule RUN -o FILE"
         ) from None
@@ -226,17 +241,32 @@ def opened(path: Path) -> Capsule:
         raise ConfigError(f"{path}: {crate.NAME} was changed after it was packed: get the file again")
     if other := sorted({*names} ^ {*entries, crate.NAME}):
         raise ConfigError(f"{path}: {other[0]} was {'added' if other[0] in names else 'removed'} after it was packed")
-    if unsafe := [name for name in (*entries, run) if name.startswith("/") or ".." in name.split("/")]:
-        raise ConfigError(f"{path}: {unsafe[0]!r} leads out of its folder: this is no capsule of hpc")
+    _refuse_places(path, names, entries, sizes)
     if f"runs/{run}/plan.json" not in entries or "/" in run:
         raise ConfigError(f"{path}: it holds no run {run!r}: this is no capsule of hpc")
     return Capsule(path, run, sha256, entries)
+
+
+def _refuse_places(path: Path, names: Sequence[str], entries: Mapping[str, Entry], sizes: Mapping[str, int]) -> None:
+    """Refuse files in places where `pack` puts none, two in one place, and sizes that are not those of the metadata."""
+    if odd := [name for name in entries if not PLACES.fullmatch(name)]:
+        raise ConfigError(f"{path}: {odd[0]!r} is in no place of a capsule, or leads out of it: this is none of hpc")
+    folders = {str(parent) for name in entries for parent in PurePosixPath(name).parents}
+    if twice := [name for name in entries if name in folders or names.count(name) > 1]:
+        raise ConfigError(f"{path}: {twice[0]!r} is there twice: this is no capsule of hpc")
+    for name, entry in entries.items():
+        if sizes[name] != entry.n_bytes:
+            raise ConfigError(
+                f"{path}: {name} was changed after it was packed: it has {sizes[name]} bytes, and {entry.n_bytes} were "
+                "written"
+            )
 
 
 def unpack(capsule: Capsule, folder: Path) -> dict[str, RunDir]:
     """Unpack a capsule into a folder, each file verified; return the runs in it by name. All of it is there or nothing
     is."""
     if not folder.exists():
+        _refuse_if_too_large(capsule, folder)
         partial = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -250,13 +280,71 @@ def unpack(capsule: Capsule, folder: Path) -> dict[str, RunDir]:
     return {path.name: RunDir(path) for path in _run_folders(folder)}
 
 
+def _refuse_if_too_large(capsule: Capsule, folder: Path) -> None:
+    needed = sum(entry.n_bytes for entry in capsule.entries.values())
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if needed > (free := shutil.disk_usage(there).free):
+        raise ConfigError(
+            f"{capsule.path} unpacks to {needed / 1e9:,.1f} GB, but {there} has {free / 1e9:,.1f} GB left: say --runs "
+            "with a folder on a larger disk"
+        )
+
+
 def _unpack_all(capsule: Capsule, folder: Path) -> None:
     with zipfile.ZipFile(capsule.path) as packed:
         for name, entry in capsule.entries.items():
             _unpack(packed, name, entry, folder / name)
     for run in _run_folders(folder):
         snapshot = records.plan(RunDir(run)).get("snapshot", "")
+        if not re.fullmatch("[0-9a-f]{64}", snapshot):
+            raise ConfigError(f"{capsule.path}: {run.name} names no copy of its code: this is no capsule of hpc")
+        _refuse_names(capsule, RunDir(run))
         (run / "code").symlink_to(f"../.code/{snapshot[:16]}")
+
+
+def _refuse_names(capsule: Capsule, run: RunDir) -> None:
+    """Refuse a run that reads runs of such names, or has files of such names, as lead out of a folder."""
+    read = [*provenance.read(run).get("runs", {}), *provenance.upstream_runs(run)]
+    if odd := [name for name in read if not re.fullmatch(RUN, name)]:
+        raise ConfigError(f"{capsule.path}: {run.name} reads a run {odd[0]!r}, which is no name of one")
+    if odd := [name for name in products.listed(run.out) or {} if not re.fullmatch(f"{PART}(?:/{PART})*", name)]:
+        raise ConfigError(f"{capsule.path}: {run.name} lists a product {odd[0]!r}, which leads out of its folder")
+
+
+def files_of_code(run: RunDir) -> dict[str, str]:
+    """The SHA-256 of each file of the code of a run. Raises ConfigError if its archive is not what its list says."""
+    nothing = f"code: {run.name} has no list of its files of code: this is no capsule of hpc"
+    try:
+        manifest: Any = read_json(run.code / MANIFEST)
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest.items()}
+        n_bytes = sum(max(0, int(entry["bytes"])) for entry in manifest.values())
+        if n_bytes > LARGEST_CODE_B:
+            raise ConfigError(f"code: that of {run.name} has {n_bytes / 1e9:,.1f} GB: this is no capsule of hpc")
+        fault = replay.code_fault(run)
+    except ConfigError:
+        raise
+    except (*DAMAGE, AttributeError):
+        raise ConfigError(nothing) from None
+    if outside := [name for name in files if leads_out(name)]:
+        raise ConfigError(f"code: {outside[0]!r} of {run.name} leads out of the copy: this is no capsule of hpc")
+    if fault:
+        raise ConfigError(f"code: {fault}")
+    return files
+
+
+def foreign_code(runs: Iterable[RunDir], todays: Collection[str]) -> dict[str, Path]:
+    """The files of code of these runs that are not among today's, by name, with the archive that each is in. `todays`:
+    the SHA-256 of what is installed here."""
+    return {
+        name: run.code / ARCHIVE
+        for run in runs
+        for name, sha256 in files_of_code(run).items()
+        if sha256 not in todays and name not in NO_CODE
+    }
+
+
+NO_CODE = ("code.diff", IMPORTS)
+"""What is in a copy of the code besides code."""
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -264,13 +352,18 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _unpack(packed: zipfile.ZipFile, name: str, entry: Entry, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
+    digest, n_bytes = hashlib.sha256(), 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with packed.open(name) as source, open(path, "xb") as target:
             while block := source.read(BLOCK_B):
+                n_bytes += len(block)
+                if n_bytes > entry.n_bytes:
+                    raise ValueError(f"it has more than {entry.n_bytes} bytes")
                 digest.update(block)
                 target.write(block)
+    except OSError as error:
+        raise ConfigError(f"{packed.filename}: {name} cannot be unpacked: {error.strerror}") from None
     except DAMAGE as error:
         raise ConfigError(f"{packed.filename}: {name} is damaged ({error}): get the file again") from None
     if digest.hexdigest() != entry.sha256:

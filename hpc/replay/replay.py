@@ -9,7 +9,7 @@ runs/.replay/train-k3f9x2ab-1/verdict.json     written last: what came of it
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +90,13 @@ def planned(was: RunDir, place: Path, todays_code: bool) -> Plan:
         asked["nodes"] = last.resources.nodes
     last = replace(last, runs=str(place), cwd=os.getcwd(), python=sys.executable)
     return replace(last, code=code, meaning=meaning, asked=asked, label="")
+
+
+def todays_code(runs: Iterable[RunDir]) -> set[str]:
+    """Return the SHA-256 of the files of code that are installed here, of the packages that these runs would use."""
+    entries = {records.plan(run).get("entry", "").partition(".")[0] for run in runs}
+    packages = ["hpc", *sorted(entries - {""}), *plugins.packages()]
+    return snapshot.digests(snapshot.look(list(dict.fromkeys(packages))))
 
 
 def _own_code(record: "records.PlanRecord") -> tuple[Code, ...]:

@@ -145,7 +145,8 @@ def _difference_of_archive(archive: Path, files: Mapping[str, Mapping[str, Any]]
         with unpack.opened(archive) as packed:
             for path, entry in files.items():
                 unpack.content_of(packed, path, entry)
-            added = sorted(set(packed.namelist()) - {*map(unpack.entry_name, files)})
+            names = packed.namelist()
+            added = sorted(set(names) - {*map(unpack.entry_name, files)}) or [n for n in names if names.count(n) > 1]
     except unpack.Changed as changed:
         return str(changed)
     return f"{added[0]} in {archive} was added after submission" if added else ""

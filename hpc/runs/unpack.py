@@ -58,7 +58,11 @@ def main(argv: list[str], environ: MutableMapping[str, str]) -> None:
     except (Changed, OSError) as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(NEVER if isinstance(error, Changed) else 1) from None
-    imports = [str(folder / each) for each in json.loads((folder / IMPORTS).read_text())]
+    names = json.loads((folder / IMPORTS).read_text())
+    if outside := [name for name in names if leads_out(name)]:
+        print(f"{argv[0]}: it imports from {outside[0]!r}, which is not in it", file=sys.stderr, flush=True)
+        raise SystemExit(NEVER)
+    imports = [str(folder / each) for each in names]
     sys.path[:] = imports + [place for place in sys.path if place != argv[0]]
     environ["PYTHONPATH"] = os.pathsep.join([*imports, *filter(None, [environ.get("PYTHONPATH")])])
     environ[UNPACKED] = str(folder)
@@ -122,6 +126,8 @@ def _unpack_in(own: Path, name: str, archive: Path, files: Mapping[str, Mapping[
 def mend(copy: Path, archive: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Make a copy what the manifest says, file for file: a node may clean its disk, and anybody may have edited a file.
     Bytecode is deleted: ranks write none, and Python would believe one that is as old as its source."""
+    if outside := [path for path in files if leads_out(path)]:
+        raise Changed(f"{archive}: its manifest names {outside[0]!r}, which leads out of the copy: it is none of hpc")
     if lacking := [path for path, entry in files.items() if not _is(copy / path, entry)]:
         with opened(archive) as packed:
             for path in lacking:
@@ -131,6 +137,11 @@ def mend(copy: Path, archive: Path, files: Mapping[str, Mapping[str, Any]]) -> N
             (copy / path).unlink(missing_ok=True)
     for cache in list(copy.rglob("__pycache__")):
         shutil.rmtree(cache, ignore_errors=True)
+
+
+def leads_out(path: str) -> bool:
+    """Whether a name in an archive would be written elsewhere than in its copy."""
+    return path.startswith("/") or ".." in path.split("/") or "\0" in path
 
 
 def opened(archive: Path) -> zipfile.ZipFile:
@@ -143,7 +154,9 @@ def opened(archive: Path) -> zipfile.ZipFile:
 def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> bytes:
     """Return a file of an archive, which must be what the manifest says of it."""
     try:
-        content = packed.read(entry_name(path))
+        info = packed.getinfo(entry_name(path))
+        with packed.open(info) as file:
+            content = file.read(int(entry["bytes"]) + 1)  # no more, however much there is
     except KeyError:
         raise Changed(f"{path}, of the run's copy of the code, {packed.filename}, is gone") from None
     except (*DAMAGE, OSError) as error:
@@ -154,7 +167,7 @@ def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> 
     if digest != entry["sha256"]:
         raise Changed(
             f"{path} in {packed.filename} was changed after submission: expected {entry['bytes']} bytes with SHA-256 "
-            f"{entry['sha256']}, found {len(content)} with {digest}"
+            f"{entry['sha256']}, found {info.file_size} with {digest}"
         )
     return content
 

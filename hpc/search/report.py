@@ -92,7 +92,15 @@ def text(record: Mapping[str, Any]) -> str:
             f"measured with the chosen settings, by data that chose nothing{f' (means of {n})' if n > 1 else ''}:",
             *(f"  {name:<40} {_shown(value)}" for name, value in record["reported"].items()),
         ]
+    for each in record.get("together", []):
+        metrics = " · ".join(f"{name} {_said(value)}" for name, value in each["metrics"].items())
+        lines += ["", f"all folds as one result, {each['run']}: {metrics or 'not yet'}"]
     return "\n".join(map(media.one_line, lines))
+
+
+def _said(metric: Any) -> str:
+    value = _value(metric)
+    return str(metric) if value is None else f"{value:.4g}"
 
 
 def _of_fold(record: Mapping[str, Any], fold: Mapping[str, Any]) -> list[str]:

@@ -121,10 +121,12 @@ def trained(runs: Path, name: str, loss: float, label: str = "cv", **changed: ob
     """A training as its folder says it was."""
     cfg = Train(data=(Input("preprocess-a"),), objective=Classification(), split=Split(by="subject", folds=3))
     cfg = replace(cfg, split=replace(cfg.split, fold=int(str(changed.pop("fold", 0)))))
-    cfg = replace(cfg, optim=replace(cfg.optim, lr=float(str(changed.pop("lr", 1e-3)))), **changed)  # type: ignore[arg-type]
+    optim = replace(cfg.optim, lr=float(str(changed.pop("lr", 1e-3))), choose_by=str(changed.pop("by", "loss")))
+    cfg = replace(cfg, optim=optim, **changed)  # type: ignore[arg-type]
     plain, run = config.plain(cfg), RunDir(runs / name)
     write_json(run.plan, {"stage": "train", "label": label})
     write_json(run.config, plain)  # JSON is YAML
+    write_json(run.result, {})
     spec = None
     return Trained(run, plain, spec, {}, 0, {"loss": loss})  # type: ignore[arg-type]
 
@@ -142,6 +144,22 @@ def test_each_fold_chooses_its_settings_by_its_own_validation_set(tmp_path: Path
         ("fold=2", "optim.lr=0.001", 2),
     ]
     assert cross_validation.sentence(several).endswith("each with the best of 2 settings by its validation set")
+
+
+def test_a_fold_chooses_by_the_figure_that_chose_the_step(tmp_path: Path) -> None:
+    accuracies = {(fold, lr): accuracy for fold in range(3) for lr, accuracy in ((1e-3, 0.6), (1e-2, 0.9))}
+    models = []
+    for (fold, lr), accuracy in accuracies.items():
+        own = trained(tmp_path, f"train-{fold}-{lr}", accuracy, fold=fold, lr=lr, by="balanced_accuracy")
+        models.append(replace(own, validation={**own.validation, "balanced_accuracy": accuracy}))
+    several = choice.choose(models, "apart", "nested", tmp_path)
+    assert [(each.settings, each.by) for each in several] == [("optim.lr=0.01", "balanced_accuracy")] * 3
+    without = [replace(each, validation={"loss": 0.5}) for each in models]
+    with pytest.raises(ValueError, match=r"by the validation balanced_accuracy, but train-\d-\S+ has only loss"):
+        choice.choose(without, "apart", "nested", tmp_path)
+    other = trained(tmp_path, "train-x", 0.1, fold=0, lr=0.1)
+    with pytest.raises(ValueError, match="have chosen their steps by balanced_accuracy and loss"):
+        choice.choose([*models, other], "apart", "fixed", tmp_path)
 
 
 def test_a_part_of_the_settings_of_a_sweep_is_refused(tmp_path: Path) -> None:
@@ -232,7 +250,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run = RunDir(runs / f"train-{name}-{fold}")
             write_json(run.plan, {"stage": "train", "label": "cv"})
             write_json(run.config, config.plain(own))
-            stages.train(own, Context(World(), run))
+            write_json(run.result, {"metrics": stages.train(own, Context(World(), run))})
     return runs
 
 
@@ -258,7 +276,8 @@ def test_a_nested_cross_validation_is_one_report(sweep: Path) -> None:
     assert {row["subject"]: row["n_windows"] for row in report["subjects"]} == {f"sub-{n}": N_TRIALS for n in (1, 2, 3)}
     assert "fold" not in report["of"]["split"] and report["figures"]["balanced_accuracy"]["low"] is not None
     page = " ".join((run.out / "report.html").read_text().split())
-    assert "The cross-validation is nested: each fold chose from 2 settings" in page
+    assert "The cross-validation is nested: each fold chose from 2 settings by the loss" in page
+    assert "2 settings of the network were tried on the validation set, and 2 of each linear decoder" in page
     assert "A fold has no p of its own" in page and page.count("<th>p (Holm)") <= 1
 
 

@@ -164,6 +164,24 @@ def test_a_damaged_recording_is_named_and_the_others_count(tmp_path: Path, monke
     assert config.load([Path("study.yaml")])["preprocess"]["exclude"] == ["sub-003"]
 
 
+def test_a_flat_channel_and_a_table_that_is_not_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layouts.edf_annotations(tmp_path / "study")
+    (tmp_path / "study/participants.csv").write_text("participant_id,age\nsub-001,20\n")
+    flat = tmp_path / "study/S002/S002R01.edf"
+    onsets_s, classes = layouts.trials(2)
+    signal = layouts.recorded(2, onsets_s, classes)
+    signal.data[:, 1] = 0
+    marks = [(onset, ("left", "right")[number]) for onset, number in zip(onsets_s, classes, strict=True)]
+    layouts.write_edf_plus(flat, signal, [(0.0, "recording starts"), *marks])
+    init.run(Init(), [Path("study")], False)
+    whole = " ".join(line.strip(" #") for line in Path("study.yaml").read_text().splitlines())
+    assert f"zero after this: {signal.channels[1]} in sub-002" in whole and "{name: bad_channels} before" in whole
+    assert "participants.csv is not read: columns of subjects" in caplog.text
+
+
 def test_recordings_without_a_trial_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of rest, among those of a task whose triggers are in a channel."""
     monkeypatch.chdir(tmp_path)

@@ -59,7 +59,7 @@ def test_both_versions_give_equal_arrays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other.read(0, 2000), one.read(0, 2000))
     np.testing.assert_array_equal(other.read(700, 711), one.read(0, 2000)[700:711])
     assert opened[0].notes == opened[1].notes
-    assert opened[0].notes == ("X was taken as [channel x time] in uV; if not, set matlab.data or matlab.unit",)
+    assert opened[0].notes == ("X was taken as [channel x time] in uV; if not, set matlab.data, axes or unit",)
 
 
 @both
@@ -69,6 +69,22 @@ def test_trials_stand_one_after_the_other(tmp_path: Path, write: Write) -> None:
     opened = raw.open(tmp_path / "a.mat")
     assert opened.trial_edges == tuple(range(200, 2000, 200)) and opened.stream.channels[:2] == ("ch1", "ch2")
     np.testing.assert_allclose(opened.stream.read(0, 2000), DATA.T * 1e-6, rtol=1e-6)
+
+
+@both
+def test_axes_are_those_that_are_named(tmp_path: Path, write: Write) -> None:
+    """As of a file that was cut for Python, with trials first."""
+    epochs = np.random.default_rng(1).normal(size=(7, 5, 300))
+    write(tmp_path / "a.mat", {"X": epochs, "fs": 100.0, "labels": LABELS})
+    opened = raw.open(tmp_path / "a.mat", Reading(matlab=Matlab(axes=("trial", "channel", "time"))))
+    assert opened.stream.channels == LABELS and opened.trial_edges == tuple(300 * k for k in range(1, 7))
+    whole = np.concatenate([epoch.T for epoch in epochs]) * 1e-6
+    np.testing.assert_allclose(opened.stream.read(0, 2100), whole, rtol=1e-6)
+    assert "X was taken as [trial x channel x time] in uV" in opened.notes[0]
+    with pytest.raises(ValueError, match="X has 3 axes .*, but matlab.axes names 2: correct it"):
+        raw.open(tmp_path / "a.mat", Reading(matlab=Matlab(axes=("time", "channel"))))
+    with pytest.raises(ValueError, match="matlab.axes has channel and time once"):
+        Matlab(axes=("trial", "channel"))
 
 
 @both

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from eegdecode.evaluation.baselines import bandpower, riemann, steady_state, window_ridge
 from eegdecode.evaluation.baselines.bandpower import BandPower
-from eegdecode.evaluation.baselines.classes import PENALTIES, HeldOut, fitted, logistic, loss
+from eegdecode.evaluation.baselines.classes import PENALTIES, HeldOut, fitted, lda, logistic, loss
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
@@ -300,3 +300,11 @@ def test_a_penalty_is_chosen_on_the_validation_set_within_its_budget() -> None:
     assert fitted(logistic(), x, y, None, lambda other: other).C == 1.0
     losses = [loss(each.fit(x, y).predict_log_proba(held_out.x), each.classes_, held_out.y) for each in logistic()]
     assert PENALTIES[int(np.argmin(losses))] == chosen.C
+
+
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_as_many_settings_are_tried_as_the_network_had(n: int) -> None:
+    held_out = HeldOut(np.zeros((8, 1)), np.arange(8) % 2, n)
+    penalties, shrinkages = [each.C for each in logistic(held_out)], [each.shrinkage for each in lda(2, held_out)]
+    assert len(set(penalties)) == len(set(shrinkages)) == max(n, 5) and penalties[:5] == list(PENALTIES)
+    assert all(1e-5 <= each <= 1e4 for each in penalties) and all(0 < each < 1 for each in shrinkages[1:])

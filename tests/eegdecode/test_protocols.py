@@ -22,6 +22,7 @@ from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.leaderboard import Row
 from eegdecode.evaluation.metrics import metrics
 from eegdecode.models import MODELS
+from eegdecode.objectives.classification import Classification
 from eegdecode.preprocessing.config import Preprocess
 from eegdecode.signals import Signal
 from eegdecode.synth import config as synth
@@ -29,12 +30,13 @@ from eegdecode.synth import study
 from eegdecode.synth.formats import write_edf
 from eegdecode.training import setup
 from eegdecode.training.config import Train
+from eegdecode.training.model_file import Trained
 from hpc import config
 from hpc.codes import USAGE
 from hpc.config import recipes
 from hpc.errors import ConfigError
 from hpc.plan import protocol
-from hpc.rank.context import Context, World
+from hpc.rank.context import Context, Input, World
 from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import ROOT, Launch
 
@@ -255,6 +257,27 @@ def test_drawing_other_subjects_shows_how_unlike_they_are() -> None:
     assert np.array_equal(resampling.over_subjects(halves, metric, 100), whole), "folds of a study are one study"
 
 
+def test_all_folds_of_a_model_have_one_p_and_a_single_fold_has_none(tmp_path: Path) -> None:
+    """In each of five folds nothing can be decided; together they can."""
+    whole = answers(5, lambda _: 0.9)
+    cfg = Train(data=(Input("preprocess-a"),), objective=Classification(), split=splits.Split(by="subject", folds=5))
+    runs = []
+    for number in range(5):
+        own = config.plain(replace(cfg, split=replace(cfg.split, fold=number)))
+        run = RunDir(tmp_path / f"train-{number}")
+        decoded = replace(whole, trials=tuple(each for each in whole.trials if each.subject == f"sub-{number}"))
+        model = Trained(run, own, None, {}, 0, {"loss": 1.0})  # type: ignore[arg-type]
+        runs.append(leaderboard.Run(run.name, decoded, model))
+    metric = metrics("classes")["balanced_accuracy"]
+    result, why = leaderboard.decide(runs, metric)
+    assert result is not None and not why and result.verdict == "above chance"
+    assert result.figures["balanced_accuracy"].value == pytest.approx(leaderboard.score(whole, metric))
+    row = leaderboard._with_p(Row("shallow", leaderboard.OURS, 90.0), result, "network")
+    assert row.p == result.figures["balanced_accuracy"].p and leaderboard._cells(row)[5:] == ["0.001", "above chance"]
+    twice, why = leaderboard.decide([*runs, runs[0]], metric)
+    assert twice is None and "both test the window" in why
+
+
 def test_figures_have_the_unit_of_the_table() -> None:
     assert leaderboard.in_unit(0.75, "percent", 0.5) == 75
     assert leaderboard.in_unit(0.75, "above_chance", 0.5) == 50
@@ -282,7 +305,7 @@ def test_a_bench_stands_beside_the_published_rows_and_does_only_what_is_missing(
     rows = {row["name"]: row for row in page["rows"]}
     assert sum(row["whose"] == "published" for row in page["rows"]) == 17
     assert rows["shallow"]["value"] > 80 and rows["bandpower"]["value"] > 80, "the planted rhythm"
-    assert rows["shallow"]["verdicts"] == "1 of 1 above chance, but confounded", "rest comes first"
+    assert rows["shallow"]["verdict"] == "above chance, but confounded", "rest comes first"
     assert rows["shallow"]["low"] <= rows["shallow"]["value"] <= rows["shallow"]["high"]
     assert page["chance"] == 50 and len(page["redrawn"]) == 10 and min(page["redrawn"]) > 80
     text = (run.out / "leaderboard.md").read_text()

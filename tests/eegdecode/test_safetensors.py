@@ -215,3 +215,60 @@ def test_a_view_that_repeats_a_value_a_billion_times_fills_no_memory(
         tensors.read(look(tmp_path / "x.pt"))
     with pytest.raises(ValueError, match="convert|unpack"):
         convert.run(convert.Convert(output=str(tmp_path / "y.safetensors")), [tmp_path / "x.pt"], False)
+
+
+def in_two_files(folder: Path, form: str = "safetensors") -> dict[str, torch.Tensor]:
+    """A network as the hub has large ones: in two files, with an index."""
+    state = models.build(BiLSTM(hidden=4), SignalSpec(("Fz", "Cz"), 64.0, 1)).state_dict()
+    half, base = len(state) // 2, {"safetensors": "model", "bin": "pytorch_model"}[form]
+    places = {}
+    folder.mkdir()
+    for number, names in enumerate((list(state)[:half], list(state)[half:]), 1):
+        part = folder / f"{base}-{number:05d}-of-00002.{form}"
+        own = {name: state[name] for name in names} | {"alone": torch.ones(number)}
+        if form == "bin":
+            torch.save(own, part)
+        else:
+            with open(part, "wb") as file:
+                ours.write(file, own, {"format": "pt"})
+        places |= dict.fromkeys(names, part.name)
+    index = {"metadata": {"total_size": 4}, "weight_map": places}
+    (folder / f"{base}.{form}.index.json").write_text(json.dumps(index))
+    return state
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_weights_in_several_files_are_one(form: str, tmp_path: Path) -> None:
+    state = in_two_files(tmp_path / "net", form)
+    file = look(tmp_path / "net")
+    assert file.form.endswith("in 2 files") and list(file.shapes) == list(state)
+    read = tensors.read(file)
+    assert list(read) == list(state) and all(alike(read[name], value) for name, value in state.items())
+    last = list(state)[-1:]
+    assert list(tensors.read(file, last)) == last
+    (index,) = (tmp_path / "net").glob("*.index.json")
+    assert "in 2 files" in inspect.run(inspect.Inspect(), [index], as_json=False)
+    network = models.build(BiLSTM(hidden=4), SignalSpec(("Fz", "Cz"), 64.0, 1))
+    transfer.load_pretrained(network, Start(source=Input(str(tmp_path / "net")), need="all"), tmp_path / "net")
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": "../net.safetensors"}, "names ../net.safetensors, but weights are in files beside it"),
+        ({"x": "model.safetensors.index.json"}, "names model.safetensors.index.json, but weights are in files beside"),
+        ({"x": "model-3.safetensors"}, "names model-3.safetensors, which is not there: fetch it again"),
+        ({"x": "model-00001-of-00002.safetensors"}, "says that x is in model-00001-of-00002.safetensors, which has no"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_refused(change: dict[str, str], message: str, tmp_path: Path) -> None:
+    in_two_files(tmp_path / "net")
+    path = tmp_path / "net/model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps(index | {"weight_map": {**index["weight_map"], **change}}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        look(path)
+    path.write_text(json.dumps({"weight_map": {"x": 3}}))
+    with pytest.raises(ValueError, match="has no weight_map"):
+        look(path)

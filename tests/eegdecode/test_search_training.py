@@ -17,6 +17,7 @@ from eegdecode.training.config import Optim, Train, Watch
 from hpc.launch import main
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
+from hpc.search.report import text as search_text
 from tests.conftest import users_environ
 
 FILE = """
@@ -36,11 +37,11 @@ train:
   objective: {{name: classification}}
   split: {{by: trial, folds: 3, shared: [subject, stimulus]}}
   windows: {{name: epochs, tmin_s: 0.5, tmax_s: 2.5, batch: 16}}
-  optim: {{steps: 160, lr: 3e-2, validate_every: 20}}
+  optim: {{steps: 160, lr: 3e-2, validate_every: 20, choose_by: balanced_accuracy}}
 evaluate: {{model: train, scoring: {{n_null: 100}}}}
 """
 SPACE = ("optim.lr=log:2e-2..5e-2", "model.dropout=0..0.3")
-LINE = ("search", "train", "c.yaml", *SPACE, "--by", "max:val_accuracy", "--sampler", "random", "--on", "debug")
+LINE = ("search", "train", "c.yaml", *SPACE, "--sampler", "random", "--on", "debug")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,16 @@ def test_on_shuffled_labels_what_is_reported_is_at_chance_and_on_others_it_is_no
     assert accuracy["of"] == 3 and accuracy["chance"] == 0.5
     assert abs(accuracy["value"] - 0.5) < 0.2, "96 trials, each tested once: an SD of .05"
     tested = {path.parent.name for path in tmp_path.glob("runs/evaluate-*/result.json")}
-    assert len(tested) == 3 and len(list(tmp_path.glob("runs/train-*/result.json"))) == 9
+    assert len(tested) == 3 + 1 and len(list(tmp_path.glob("runs/train-*/result.json"))) == 9
+    (whole,) = record["together"]
+    assert whole["metrics"]["folds"] == 3 and whole["metrics"]["p"] > 0.01, "one p over all folds"
+    report = read_json(RunDir(tmp_path / "runs" / whole["run"]).out / "report.json") or {}
+    of_folds = report["cross_validation"]["models"]
+    assert [each["n_settings"] for each in of_folds] == [3, 3, 3]
+    scores = {job["run"]: job["score"] for fold in record["folds"] for job in fold["jobs"]}
+    chosen = [scores[run] for each in of_folds for run in each["runs"]]
+    assert chosen == [fold["best"]["score"] for fold in record["folds"]], "by the same figure as the search"
+    assert "all folds as one result, " in search_text(record)
 
 
 def test_a_split_cannot_be_searched(hands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -1,5 +1,7 @@
 """A capsule has what a stranger needs to compute a run again, and nothing that is nobody's business."""
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -13,7 +15,7 @@ import pytest
 
 from hpc.errors import ConfigError
 from hpc.replay import capsule, crate
-from hpc.runs import provenance
+from hpc.runs import provenance, seal
 from hpc.runs.rundir import RunDir
 from tests.conftest import EXAMPLE, Launch, users_environ
 
@@ -136,7 +138,7 @@ def with_another_file(path: Path) -> None:
         (cut, "is no capsule of a run, or was cut off: pack it again"),
         (lambda path: path.write_text("no archive"), "is no capsule of a run"),
         (changed(crate.NAME, b'{"@graph": []}'), "is no capsule of a run"),
-        (changed("config.yaml", b"n: 4\n"), "config.yaml was changed after it was packed: its SHA-256 is "),
+        (changed("config.yaml", b"n: 4\n"), "config.yaml was changed after it was packed: it has 5 bytes, and"),
         (flipped, "code.zip is damaged (Bad CRC-32"),
         (with_another_file, "../../evil.py was added after it was packed"),
         (Path.unlink, "there is no file"),
@@ -209,3 +211,143 @@ def test_where_a_capsule_cannot_be_written_is_said(launch: Launch) -> None:
     (run / "provenance.json").unlink()
     assert "has no provenance.json, which earlier versions did not write" in launch("capsule", "count", code=2).stderr
     assert "equal bit for bit" in launch("replay", "count").stdout, "a run of an earlier version can be computed again"
+
+
+# A capsule whose seals are right, but which nobody packed with hpc
+
+
+def sealed(path: Path, change: Callable[[dict[str, bytes]], object], sizes: dict[str, int] | None = None) -> Path:
+    """Pack the files of a capsule anew after a change, with right seals. `sizes`: what the metadata say of some."""
+    with zipfile.ZipFile(path) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    about = json.loads(files.pop(crate.NAME))
+    change(files)
+    others = [each for each in about["@graph"] if each["@type"] != "File"]
+    entries = {
+        name: crate.Entry((sizes or {}).get(name, len(content)), hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    }
+    about["@graph"] = [*others, *(crate._file(name, entry) for name, entry in entries.items())]
+    text = json.dumps(about).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.comment = f"{capsule.COMMENT}{hashlib.sha256(text).hexdigest()}".encode()
+        for name, content in {crate.NAME: text, **files}.items():
+            packed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def tally_in(files: dict[str, bytes]) -> str:
+    return next(name.removesuffix("/plan.json") for name in files if re.fullmatch("runs/tally-[^/]*/plan.json", name))
+
+
+def edited(record: str, **new: Any) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        name = f"{tally_in(files)}/{record}"
+        files[name] = json.dumps(json.loads(files[name]) | new).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda files: files.update({"../evil.py": b""}), "'../evil.py' is in no place of a capsule, or leads out"),
+        (lambda files: files.update({"/tmp/evil.py": b""}), "'/tmp/evil.py' is in no place of a capsule"),
+        (lambda files: files.update({"data/../../evil": b""}), "'data/../../evil' is in no place of a capsule"),
+        (lambda files: files.update({"runs/./evil/plan.json": b""}), "'runs/./evil/plan.json' is in no place"),
+        (lambda files: files.update({"runs/x/code": b"/etc"}), "'runs/x/code' is in no place of a capsule"),
+        (lambda files: files.update({"data/a": b"", "data/a/b": b""}), "'data/a' is there twice"),
+        (lambda files: files.update({"data/" + "x" * 300: b""}), "cannot be unpacked: File name too long"),
+        (edited("plan.json", snapshot="../../../../../etc"), "names no copy of its code"),
+        (edited("provenance.json", runs={"../../../evil": "0" * 64}), "reads a run '../../../evil', which is no name"),
+    ],
+)
+def test_a_capsule_that_leads_out_of_its_folder_is_refused(
+    packed_file: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], object], sentence: str
+) -> None:
+    sealed(packed_file, change)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        capsule.unpack(capsule.opened(packed_file), tmp_path / "place/deep/.capsule")
+    assert set(tmp_path.iterdir()) <= {*before, tmp_path / "place"} and not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_capsule_that_is_larger_than_it_says_or_than_the_disk_is_refused(
+    packed_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(files: dict[str, bytes]) -> None:
+        files["data/zeros"] = bytes(1 << 20)
+
+    sealed(packed_file, add, {"data/zeros": 10})
+    with pytest.raises(ConfigError, match="it has 1048576 bytes, and 10 were written"):
+        capsule.opened(packed_file)
+    whole = capsule.opened(sealed(packed_file, add))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"unpacks to 0.0 GB, but .* has 0.0 GB left: say --runs"):
+        capsule.unpack(whole, tmp_path / "place/.capsule")
+    assert not (tmp_path / "place").exists()
+
+
+def with_code(files: dict[str, bytes], change: Callable[[dict[str, bytes]], object], *more: tuple[str, bytes]) -> None:
+    """Change the code of all runs, with right manifests and plans. `more`: what the archive has besides."""
+    (archive,) = (name for name in files if name.endswith("code.zip"))
+    with zipfile.ZipFile(io.BytesIO(files.pop(archive))) as packed:
+        code = {name: packed.read(name) for name in packed.namelist()}
+    files.pop(archive.replace("code.zip", "manifest.json"))
+    change(code)
+    manifest = seal.manifest({name: (content, False) for name, content in code.items()})
+    snapshot, whole = hashlib.sha256(manifest).hexdigest(), io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as packed:
+        for name, content in (*code.items(), *more):
+            packed.writestr(name, content)
+    place = f"runs/.code/{snapshot[:16]}"
+    files |= {f"{place}/code.zip": whole.getvalue(), f"{place}/manifest.json": manifest}
+    for name in [name for name in files if name.endswith("/plan.json")]:
+        files[name] = json.dumps(json.loads(files[name]) | {"snapshot": snapshot}).encode()
+
+
+@pytest.mark.usefixtures("stranger")
+def test_code_that_is_not_here_is_named_before_it_runs_and_only_runs_if_trusted(
+    packed_file: Path, stranger: Launch, tmp_path: Path
+) -> None:
+    assert "all of its code is that which is installed here" in stranger("replay", str(packed_file), "--dry-run").stdout
+    mark = tmp_path / "it-ran"
+
+    def infect(code: dict[str, bytes]) -> None:
+        (name,) = (name for name in code if name.endswith("counting/__init__.py"))
+        code[name] += f"\nopen({str(mark)!r}, 'w').close()\n".encode()
+
+    sealed(packed_file, lambda files: with_code(files, infect))
+    planned = stranger("replay", str(packed_file), "--dry-run").stdout
+    assert re.search(
+        r"code    1 of its \d+ files of code are not those that are installed here, and would run", planned
+    )
+    assert "counting/__init__.py" in planned
+    refused = stranger("replay", str(packed_file), code=2).stderr
+    assert "then say --yes, if you trust who gave you this file" in refused and not mark.exists()
+    (archive,) = re.findall(r"unzip -p (\S+) NAME", refused)
+    with zipfile.ZipFile(stranger.folder / archive) as packed:
+        assert any(name.endswith("counting/__init__.py") for name in packed.namelist()), "one can look"
+    stranger("replay", str(packed_file), "--yes")
+    assert mark.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("change", "more", "sentence"),
+    [
+        (lambda code: None, [("__main__.py", b"print('mine')")], "__main__.py"),
+        (lambda code: None, [("evil.py", b"")], "evil.py in "),
+        (lambda code: code.update({"../../evil.py": b"x"}), [], "leads out of the copy"),
+    ],
+)
+def test_an_archive_of_code_that_is_not_its_list_is_refused(
+    packed_file: Path,
+    stranger: Launch,
+    change: Callable[[dict[str, bytes]], object],
+    more: list[tuple[str, bytes]],
+    sentence: str,
+) -> None:
+    sealed(packed_file, lambda files: with_code(files, change, *more))
+    assert sentence in stranger("replay", str(packed_file), "--yes", code=2).stderr
+    assert not list(stranger.folder.rglob("evil*"))

@@ -526,3 +526,14 @@ def test_the_dry_run_is_what_is_submitted_byte_for_byte(launch: Launch, on: str)
     launch(*sweep)
     (script,) = launch.folder.glob("runs/.arrays/*/*_submission.sh")
     assert script.read_text().replace(script.parent.name, "TIME") in dry
+
+
+@pytest.mark.slurm
+def test_a_run_computed_again_on_two_nodes_is_equal_bit_for_bit(launch: Launch, slurm: str) -> None:
+    launch.environ |= {name: os.environ[name] for name in ("SLURM_CONF", "PATH") if name in os.environ}
+    launch("count", "n=3", "--on", "local")
+    run = only_run(launch.folder)
+    done = launch("replay", run.name, "--on", slurm, "--nodes", "2", "--ranks", "1").stdout
+    assert f"{run.name}: equal bit for bit (other ranks: 2, was 1)" in done
+    again = RunDir(launch.folder / f"runs/.replay/{run.name}-1/{run.name}")
+    assert len(records.submissions(again)) == 1 and (again.out / "total.txt").read_text() == "10"

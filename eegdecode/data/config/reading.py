@@ -15,11 +15,18 @@ class Matlab:
     sfreq: float = 0.0  # sampling rate in Hz; 0: that of the variable fs, srate or the like
     unit: Literal["uV", "mV", "V", "fT", "T"] = "uV"  # unit of the samples; fT and T: channels are magnetometers
     channels: tuple[str, ...] = ()  # names of the channels; by default those of a list called labels or the like
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("channels",)
+    axes: tuple[Literal["trial", "channel", "time"], ...] = ()
+    """The axes of the variable in their order, as [trial, channel, time]; by default trials are the third, and of the
+    first two, channels are those that are named, or the shorter one."""
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("channels", "axes")
 
     def __post_init__(self) -> None:
         if not 0 <= self.sfreq < math.inf:
             raise ValueError(f"matlab.sfreq is a rate in Hz (0: the file says it), got {self.sfreq}")
+        if self.axes and (len(set(self.axes)) < len(self.axes) or not {"channel", "time"} <= set(self.axes)):
+            raise ValueError(
+                f"matlab.axes has channel and time once, and trial if there are some, got {', '.join(self.axes)}"
+            )
 
 
 @dataclass(frozen=True)

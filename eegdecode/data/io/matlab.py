@@ -6,6 +6,7 @@ are a list called labels or the like. Anything unclear must be set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,14 @@ def read(path: Path, cfg: Reading) -> Opened:
         n_channels, stretch, edges, axes = trials.n_channels, trials.read, trials.edges, trials.axes
         n_times = trials.n_times
     else:
-        channel_axis = _channel_axis(path, name, samples.shape, labels)
+        samples = _turned(path, name, samples, cfg.matlab.axes)
+        channel_axis = 0 if cfg.matlab.axes else _channel_axis(path, name, samples.shape, labels)
         n_channels, n_times = samples.shape[channel_axis], samples.shape[1 - channel_axis]
         n_trials = samples.shape[2] if len(samples.shape) == 3 else 1
         stretch = _stretches(samples, channel_axis, n_trials)
         edges = tuple(n_times * k for k in range(1, n_trials))
         axes = f"{'[channel x time' if channel_axis == 0 else '[time x channel'}{' x trial' if n_trials > 1 else ''}]"
+        axes = f"[{' x '.join(cfg.matlab.axes)}]" if cfg.matlab.axes else axes
         n_times *= n_trials
     if cfg.matlab.channels and len(labels) != n_channels:
         raise Refused(f"{path}: {name} has {n_channels} channels, but matlab.channels names {len(labels)}: correct it")
@@ -56,7 +59,7 @@ def read(path: Path, cfg: Reading) -> Opened:
         labels = tuple(f"ch{k + 1}" for k in range(n_channels))
     in_file = _units(known, labels)
     said = cfg.matlab.unit if not in_file else "the units that it says"
-    notes.insert(0, f"{name} was taken as {axes} in {said}; if not, set matlab.data or matlab.unit")
+    notes.insert(0, f"{name} was taken as {axes} in {said}; if not, set matlab.data, axes or unit")
     if cfg.matlab.unit != "uV":  # which is the default, and so no statement
         in_file = dict.fromkeys(labels, cfg.matlab.unit)
     factors = np.array([_factor(in_file.get(label, cfg.matlab.unit)) for label in labels])
@@ -93,6 +96,20 @@ def _stretches(samples: Variable, channel_axis: int, n_trials: int) -> Callable[
     data = np.moveaxis(whole.reshape(*whole.shape[:2], n_trials), 2, 0)
     data = np.moveaxis(data, 1 + channel_axis, 2).reshape(-1, whole.shape[channel_axis])
     return lambda first, stop: data[first:stop]
+
+
+def _turned(path: Path, name: str, samples: Variable, axes: Sequence[str]) -> Variable:
+    """The variable as [channel x time (x trial)], by the axes that it is said to have."""
+    if not axes:
+        return samples
+    if len(axes) != len(samples.shape):
+        n_axes = f"{len(samples.shape)} axes ({shown(samples.shape)})"
+        raise Refused(f"{path}: {name} has {n_axes}, but matlab.axes names {len(axes)}: correct it")
+    order = [axes.index(axis) for axis in ("channel", "time", "trial") if axis in axes]
+    if order == sorted(order):
+        return samples
+    shape = tuple(samples.shape[axis] for axis in order)
+    return replace(samples, shape=shape, value=lambda: samples.value().transpose(order), read=None)
 
 
 def _samples(path: Path, known: Mapping[str, Variable], given: str) -> str:

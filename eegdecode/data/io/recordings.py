@@ -88,6 +88,7 @@ def find(study: Path, files: str = "") -> list[Entry]:
     """
     if not study.is_dir():
         raise ValueError(f"there is no study at {study}: name a folder, or a finished run of synthesize")
+    _say_unread(study)
     if files.endswith(TABLES) and "{" not in files:
         entries = _listed(study, files)
     else:
@@ -97,6 +98,18 @@ def find(study: Path, files: str = "") -> list[Entry]:
         paths = " and ".join(str(entry.path.relative_to(study)) for entry in entries if entry.name == twice[0])
         raise ValueError(f"{paths} are both called {twice[0]}: leave one of them out, or rename it")
     return sorted(entries, key=lambda entry: entry.name)
+
+
+@lru_cache(maxsize=8)
+def _say_unread(study: Path) -> None:
+    """Say once that a table of subjects is not read, as its columns would be missed among the labels."""
+    other = [name for name in ("participants.csv", "participants.xlsx") if (study / name).is_file()]
+    if other and not (study / "participants.tsv").exists():
+        log.warning(
+            "%s is not read: columns of subjects, as age, come from participants.tsv. Save it under that name, with "
+            "tabs and a column participant_id",
+            study / other[0],
+        )
 
 
 def join(studies: Mapping[str, Sequence[Entry]], same_subjects: bool = False) -> list[Entry]:

@@ -35,7 +35,7 @@ class BandPower:
         def standard(other: np.ndarray) -> np.ndarray:
             return (log_powers(other, sfreq) - mean) / spread
 
-        regression = fitted(logistic(), (powers - mean) / spread, y, held_out, standard)
+        regression = fitted(logistic(held_out), (powers - mean) / spread, y, held_out, standard)
         return cls(sfreq, mean, spread, regression, int(np.max(y)) + 1 if n_classes is None else n_classes)
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:

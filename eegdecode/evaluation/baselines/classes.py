@@ -19,6 +19,8 @@ PENALTIES = (1.0, 0.1, 0.01, 10.0, 0.001)
 """C of logistic regressions; the first is scikit-learn's."""
 SHRINKAGES = ("auto", 0.1, 0.5, 0.9, 0.01)
 """Of the covariance of an LDA; the first is Ledoit and Wolf's, the one of MOABB."""
+USUAL = len(PENALTIES)
+"""So many settings are tried for a network with one; if several of it were tried, more are."""
 FEWEST = 8
 """Validation windows on which a setting is chosen; with fewer it is the first."""
 
@@ -33,18 +35,35 @@ class HeldOut:
     n_settings: int
 
 
-def logistic() -> list[Any]:
+def logistic(held_out: HeldOut | None = None) -> list[Any]:
     from sklearn.linear_model import LogisticRegression
 
-    return [LogisticRegression(C=c, class_weight="balanced", max_iter=1000) for c in PENALTIES]
+    n_more = _n_more(held_out)
+    penalties = (*PENALTIES, *(float(10**each) for each in between(-5.0, 4.0, n_more)))
+    return [LogisticRegression(C=c, class_weight="balanced", max_iter=1000) for c in penalties]
 
 
-def lda(n_classes: int) -> list[Any]:
+def lda(n_classes: int, held_out: HeldOut | None = None) -> list[Any]:
     """Classes count alike, as in the balanced accuracy."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     priors = np.full(n_classes, 1 / n_classes)
-    return [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=each, priors=priors) for each in SHRINKAGES]
+    shrinkages = (*SHRINKAGES, *between(0.0, 1.0, _n_more(held_out)))
+    return [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=each, priors=priors) for each in shrinkages]
+
+
+def _n_more(held_out: HeldOut | None) -> int:
+    return 0 if held_out is None else max(0, held_out.n_settings - USUAL)
+
+
+def between(low: float, high: float, n: int) -> list[float]:
+    """So many numbers between two, each in a gap that those before it leave (van der Corput), a third off the middle:
+    the usual settings are round numbers."""
+
+    def place(number: int) -> float:
+        return sum((number >> bit & 1) / 2 ** (bit + 1) for bit in range(number.bit_length()))
+
+    return [low + (high - low) * ((place(number) + 1 / 3) % 1) for number in range(1, n + 1)]
 
 
 def fitted(

@@ -60,7 +60,7 @@ class CSP:
         with mne.use_log_level("error"), np.errstate(divide="ignore"):
             features = powers.fit_transform(space @ banded, y)
             of_others = partial(_features, powers, space, sfreq, band_hz)
-            classifier = fitted(lda(len(occur)), features, y, held_out, of_others)
+            classifier = fitted(lda(len(occur), held_out), features, y, held_out, of_others)
         pipeline = make_pipeline(*powers, classifier)
         return cls(sfreq, band_hz, space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 

@@ -38,7 +38,7 @@ class Evoked:
         occur = two_or_more(y)
         space = spanned(centred(x), MOST_SOURCES)
         classifier = fitted(
-            lda(len(occur)), downsampled(x @ space.T), y, held_out, lambda other: downsampled(other @ space.T)
+            lda(len(occur), held_out), downsampled(x @ space.T), y, held_out, lambda other: downsampled(other @ space.T)
         )
         return cls(space, classifier, int(occur.max()) + 1 if n_classes is None else n_classes)
 
@@ -75,7 +75,8 @@ class Xdawn:
             XdawnCovariances(n_filters, estimator="oas", xdawn_estimator="oas"), TangentSpace("riemann")
         )
         features = tangent.fit_transform(space @ signals, y)
-        classifier = fitted(logistic(), features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
+        classifiers = logistic(held_out)
+        classifier = fitted(classifiers, features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
         pipeline = make_pipeline(*tangent, classifier)
         return cls(space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 

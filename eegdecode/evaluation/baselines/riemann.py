@@ -46,7 +46,8 @@ class Riemann:
         occur, space, covariances = _prepared(x, y)
         tangent = make_pipeline(*covariances, TangentSpace("riemann"))
         features = tangent.fit_transform(space @ centred(x), y)
-        classifier = fitted(logistic(), features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
+        classifiers = logistic(held_out)
+        classifier = fitted(classifiers, features, y, held_out, lambda other: tangent.transform(space @ centred(other)))
         pipeline = make_pipeline(*tangent, classifier)
         return cls(space, pipeline, int(occur.max()) + 1 if n_classes is None else n_classes)
 

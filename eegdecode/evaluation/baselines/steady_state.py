@@ -62,7 +62,7 @@ class FBCCA:
         def features(of: np.ndarray) -> np.ndarray:
             return canonical(of, sfreq, [each for each in hz if each is not None])
 
-        return cls(sfreq, hz, fitted(logistic(), features(x), y, held_out, features))
+        return cls(sfreq, hz, fitted(logistic(held_out), features(x), y, held_out, features))
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
         features = canonical(x, self.sfreq, [each for each in self.hz if each is not None])
@@ -133,7 +133,7 @@ class TRCA:
             features[place == half] = _alike(x[place == half], learned, sfreq, known)
         templates = _templates(x, y, sfreq, known)
         regression = fitted(
-            logistic(), features, y, held_out, lambda other: _alike(other @ space.T, templates, sfreq, known)
+            logistic(held_out), features, y, held_out, lambda other: _alike(other @ space.T, templates, sfreq, known)
         )
         return cls(sfreq, hz, space, templates, regression)
 

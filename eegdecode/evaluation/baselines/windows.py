@@ -18,13 +18,14 @@ from eegdecode.data.loading import gather, windows
 from eegdecode.data.split.splits import Segment
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.baselines.bandpower import BandPower
-from eegdecode.evaluation.baselines.classes import HeldOut
+from eegdecode.evaluation.baselines.classes import USUAL, HeldOut
 from eegdecode.evaluation.baselines.csp import CSP
 from eegdecode.evaluation.baselines.evoked import Evoked, Xdawn
 from eegdecode.evaluation.baselines.riemann import Riemann
 from eegdecode.evaluation.baselines.steady_state import FBCCA, TRCA, FilterBank, frequencies
 from eegdecode.evaluation.baselines.window_ridge import WindowRidge
-from eegdecode.evaluation.config import Tune
+from eegdecode.evaluation.config import Average, Tune
+from eegdecode.evaluation.decode.averaging import by_stimulus
 from eegdecode.evaluation.decode.predict import open_data
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.training import validator
@@ -54,25 +55,31 @@ class Outputs(NamedTuple):
     failures: list[str]
 
 
-def baselines(trained: Trained, decoded: Decoded, ctx: Context, tune: Tune = "equal") -> Outputs:
-    """Fit all of them to the training set, and decode. `tune`: see Scoring."""
+def baselines(
+    trained: Trained,
+    decoded: Decoded,
+    ctx: Context,
+    tune: Tune = "equal",
+    n_tried: int = 1,
+    average: Average = "none",
+) -> Outputs:
+    """Fit all of them to the training set, and decode. `tune`: see Scoring. `n_tried`: settings of the network that
+    were tried. `average`: see Evaluate."""
     data, parts = open_data(trained, ctx)
-    sets = [
-        validator.batches(trained.train().windows, part, data, whole_trials=False) for part in (parts.test, parts.val)
-    ]
+    sets = [_tested(trained, part, data, average) for part in (parts.test, parts.val)]
     train = _windows(trained, parts.train, data, ctx, "training windows")
     val = _windows(trained, parts.val, data, ctx, "validation windows")
-    task = Task(trained, decoded.classes, n_settings(trained) if tune == "equal" else 1)
+    task = Task(trained, decoded.classes, n_settings(trained, n_tried) if tune == "equal" else 1)
     outputs = Outputs({}, {}, [])
     for name, fit in fits_of(trained, decoded).items():
         decoder = _by_subject(name, partial(fit, task=task), train, val, ctx)
         try:
             rows: list[np.ndarray] = []
-            for done, places in enumerate(chain(*sets)):
+            for done, part in enumerate(chain(*sets)):
                 ctx.progress(name, done, sum(map(len, sets)))
                 if ctx.should_stop():
                     raise Preempted
-                rows.append(_decoded(decoder, _gathered(trained, places, data)))
+                rows.append(_decoded(decoder, part()))
             outputs.test[name], outputs.val[name] = (
                 np.concatenate(part) for part in (rows[: len(sets[0])], rows[len(sets[0]) :])
             )
@@ -81,6 +88,20 @@ def baselines(trained: Trained, decoded: Decoded, ctx: Context, tune: Tune = "eq
             log.warning("%s", sentence)
             outputs.failures.append(sentence)
     return outputs
+
+
+def _tested(trained: Trained, part: tuple[Segment, ...], data: Store, average: Average) -> "list[Callable[[], _Part]]":
+    """Functions that read the batches of a set, in the order in which the network has decoded it."""
+    batches = validator.batches(trained.train().windows, part, data, whole_trials=False)
+    if average == "none":
+        return [partial(_gathered, trained, places, data) for places in batches]
+    averaging = by_stimulus(batches, data)
+
+    def averages(number: int) -> _Part:
+        whole, first = _gathered(trained, averaging.batches[number], data), averaging.firsts[number]
+        return _Part(averaging.mean(number, whole.x), whole.y[first], whole.subject[first])
+
+    return [partial(averages, number) for number in range(len(averaging.batches))]
 
 
 def fits_of(trained: Trained, decoded: Decoded) -> "dict[str, Fit]":
@@ -92,10 +113,11 @@ def fits_of(trained: Trained, decoded: Decoded) -> "dict[str, Fit]":
     return OF_CLASSES | (EVOKED if is_locked else {}) | (STEADY_STATE if has_frequencies else {})
 
 
-def n_settings(trained: Trained) -> int:
-    """The budget of tuning: as many settings of a baseline may be tried on the validation set as steps of the network
-    were."""
-    return sum("val_loss" in line for line in records.metrics(trained.run)) or 1
+def n_settings(trained: Trained, n_tried: int = 1) -> int:
+    """The budget of tuning: as many settings of a baseline are tried on the validation set as steps of the network
+    were, up to the usual ones; and at least as many as settings of the network."""
+    n_steps = sum("val_loss" in line for line in records.metrics(trained.run)) or 1
+    return max(min(n_steps, USUAL), n_tried)
 
 
 def _by_subject(

@@ -1,9 +1,9 @@
 """Which models decode which fold. The settings of a fold are chosen by its validation set, never by a test set.
 
 Trainings of one task differ in their fold (split.fold, test_units, or the recordings they read), in their repetition
-(seed, split.seed), and in settings. If there are several settings, each fold takes the model whose validation loss is
-lowest: nested cross-validation. A part of a sweep's settings is refused: somebody has chosen them, maybe by their test
-sets.
+(seed, split.seed), and in settings. If there are several settings, each fold takes the model whose validation is best,
+by the figure that chose its step (optim.choose_by): nested cross-validation. A part of a sweep's settings is refused:
+somebody has chosen them, maybe by their test sets.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eegdecode.training.config import Train
+from eegdecode.training.config import Train, is_lower_better
 from eegdecode.training.model_file import Trained
 from hpc import config
 from hpc.errors import ConfigError, first_of
@@ -57,13 +57,14 @@ class Training:
 @dataclass(frozen=True)
 class Chosen:
     """The models that decode a fold in one repetition, of so many settings that there were. `settings`: what was chosen
-    in words, empty if there was no choice."""
+    in words, empty if there was no choice. `by`: the figure of the validation that chose."""
 
     fold: str
     repetition: str
     models: tuple[Trained, ...]
     settings: str = ""
     n_settings: int = 1
+    by: str = "loss"
 
 
 def words(values: Flat) -> str:
@@ -167,12 +168,13 @@ def choose(
                 f"{same[settings].run.name} and {model.run.name} have the same fold, seed and settings: name one"
             )
         same[settings] = model
+    by = json.loads(trainings[0].settings.get("optim.choose_by", '"loss"'))
     if varied:
-        _refuse_other_losses(trainings)
+        _refuse_other_figures(trainings, by)
     chosen, names = [], repetitions(trainings)
     for (fold, repetition), same in sorted(candidates.items(), key=lambda pair: _in_order(pair[0])):
-        settings, model = min(same.items(), key=lambda pair: pair[1].validation["loss"])
-        chosen.append(Chosen(fold, names[repetition], (model,), settings, len(same)))
+        settings, model = min(same.items(), key=lambda pair: _badness(pair[1], by))
+        chosen.append(Chosen(fold, names[repetition], (model,), settings, len(same), by))
     return _together(chosen) if seeds == "together" else chosen
 
 
@@ -188,6 +190,7 @@ def _together(chosen: Sequence[Chosen]) -> list[Chosen]:
             tuple(model for each in several for model in each.models),
             "; ".join(dict.fromkeys(each.settings for each in several if each.settings)),
             max(each.n_settings for each in several),
+            several[0].by,
         )
         for fold, several in folds.items()
     ]
@@ -236,10 +239,25 @@ def refuse_missing(trainings: Sequence[Training]) -> None:
             )
 
 
-def _refuse_other_losses(trainings: Sequence[Training]) -> None:
+def _badness(model: Trained, by: str) -> tuple[float, float]:
+    """As the best step of a training is chosen: by the figure, and of those alike by the loss."""
+    if by not in model.validation:
+        raise ValueError(
+            f"each fold chooses by the validation {by}, but {model.run.name} has only {', '.join(model.validation)}"
+        )
+    return model.validation[by] * (1 if is_lower_better(by) else -1), model.validation["loss"]
+
+
+def _refuse_other_figures(trainings: Sequence[Training], by: str) -> None:
+    figures = {each.settings.get("optim.choose_by", '"loss"') for each in trainings}
+    if len(figures) > 1:
+        raise ValueError(
+            "each fold chooses the settings with the best validation figure, but these have chosen their steps by "
+            f"{' and '.join(json.loads(each) for each in sorted(figures))}: evaluate those of each alone"
+        )
     every = ([pair for pair in each.settings.items() if pair[0].startswith("objective.")] for each in trainings)
     objectives = {words(dict(pairs)) for pairs in every}
-    if len(objectives) > 1:
+    if len(objectives) > 1 and by == "loss":
         raise ValueError(
             "each fold chooses the settings with the lowest validation loss, but these are of different losses "
             f"({first_of(sorted(objectives), 2)}): evaluate those of each objective alone, and `compare` them"
@@ -253,8 +271,8 @@ def _refuse_part(trainings: Sequence[Training], runs: Path) -> None:
     ours = {json.dumps(each.settings, sort_keys=True) for each in trainings}
     others: dict[str, Training] = {}
     for run in of_names(labels, runs):
-        if run.name in named or (other := of_run(run)) is None:
-            continue
+        if run.name in named or not run.result.exists() or (other := of_run(run)) is None:
+            continue  # of one that has not ended, nobody can have looked at the test set
         if (other.task, other.studies) == (trainings[0].task, trainings[0].studies):
             others.setdefault(json.dumps(other.settings, sort_keys=True), other)
     left_out = [other for key, other in others.items() if key not in ours]

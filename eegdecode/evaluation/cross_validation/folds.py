@@ -123,6 +123,14 @@ def evaluate(folds: Sequence[Fold], cfg: Scoring) -> CrossValidation:
     return CrossValidation(result, rows, by_repetition, _sd(subjects), sd_repetitions, _versus(result))
 
 
+def decide(folds: Sequence[Fold], cfg: Scoring, main: str) -> Result:
+    """All folds of all repetitions as one result, by that metric alone; by the headline if it can decide nothing."""
+    pooled = pool(folds)
+    table = metrics(pooled.kind)
+    main = main if table[main].headline else results.headline(pooled.repetitions[0][0])
+    return results.evaluate(pooled, cfg, main, {main: of_folds(table[main])})
+
+
 def _versus(result: Result) -> dict[str, tuple[float, float]]:
     """The network beside each linear decoder, paired by subject; none if there are fewer than two."""
     if len(result.subjects) < 2:

@@ -29,6 +29,7 @@ def render(
         whole=result,
         made_up=sections.made_up(runs),
         n_settings=max(each.n_settings for each in several) if is_choice else 1,
+        chosen_by=several[0].by.replace("_", " "),
         is_fixed=cfg.choice == "fixed",
         is_ensemble=any(len(each.models) > 1 for each in several),
         folds=_folds(several, result, is_choice),

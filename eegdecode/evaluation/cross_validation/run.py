@@ -22,9 +22,9 @@ from hpc.media import many
 from hpc.rank.context import Context
 from hpc.runs import products
 
-Decode = Callable[[Sequence[Path], str, Decoded | None], Decoded | None]
+Decode = Callable[[Sequence[Path], str, Decoded | None, int], Decoded | None]
 """Decodes the test windows with some models together, under a name of its own; with baselines, as they are in the same
-windows if these are given. None on ranks but the first."""
+windows if these are given. The models were chosen of so many settings. None on ranks but the first."""
 MOST_NAMED = 5
 
 
@@ -58,12 +58,12 @@ def run(cfg: Evaluate, ctx: Context, several: Sequence[Chosen], decode: Decode) 
     for number, each in enumerate(several):
         path = ctx.out / "predictions" / f"{number:03d}.h5"
         first = each.models[0]
-        same = json.dumps([first.data, asdict(first.split), first.config["windows"]], default=str)
+        same = json.dumps([first.data, asdict(first.split), first.config["windows"], each.n_settings], default=str)
         if path.name in there:
             windows = predictions.read(path) if ctx.world.is_first else None
         else:
             models = [model.run.out for model in each.models]
-            windows = decode(models, f"-{number:03d}", known.get(same))
+            windows = decode(models, f"-{number:03d}", known.get(same), each.n_settings)
             if windows is not None:
                 predictions.write(path, windows)
         if windows is not None:

@@ -17,8 +17,9 @@ from eegdecode.data.split import splits
 from eegdecode.data.split.splits import Splits
 from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
-from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.config import Average, Scoring
 from eegdecode.evaluation.decode import ensemble
+from eegdecode.evaluation.decode.averaging import Averaging, by_stimulus
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial, Kind
 from eegdecode.objectives import Batch, scored_as
 from eegdecode.preprocessing.config import Preprocess
@@ -44,11 +45,13 @@ def decode(
     retrieval_from: int = Scoring.retrieval_from,
     of: Literal["test", "val", "control"] = "test",
     part: str = "",
+    average: Average = "none",
 ) -> tuple[Trained, Decoded] | None:
     """The first of the models, and the windows of a set decoded by all of them together; None on ranks but the first.
     `of`: the set; a control is tested on the test set.
 
     Several models must be of one task on one split. `part` names what is decoded, if a stage decodes more than once.
+    `average`: see Evaluate.
     """
     several = [model_file.load(model) for model in models]
     trained = several[0]
@@ -58,13 +61,14 @@ def decode(
     networks = [each.network().to(device) for each in several]
     kind = kind_of(trained, retrieval_from)
     validator = Validator(trained.train(), parts.val if of == "val" else parts.test, data, trained.spec, networks[0])
+    averaging = averaged(validator, data, kind, average)
     mine = ctx.world.share(range(len(validator.batches)))
     outputs: list[np.ndarray] = []
     for done, number in enumerate(mine):
         ctx.progress(f"decode {of}", done, len(mine))
         if ctx.should_stop():
             raise Preempted
-        batch = validator.batch(number, device)
+        batch = _batch(validator, number, device, averaging)
         pairs = zip(several, networks, strict=True)
         with torch.no_grad():
             predicted = torch.stack([outputs_of(each, network, batch) for each, network in pairs])
@@ -72,19 +76,53 @@ def decode(
             predicted = functional.log_softmax(predicted, dim=-1)
         outputs += list(ensemble.together(predicted.cpu().numpy(), weigh, kind == "classes"))
     ctx.progress(f"decode {of}", len(mine), len(mine))
-    sizes = [len(batch.start) for batch in validator.batches]
+    sizes = [len(rows) for rows in _rows(validator, averaging)]
     merged = _all_ranks(outputs, sizes, ctx, f"{part}-{of}")
     if merged is None:
         return None
-    windows = _trials(validator, merged, data, trained, kind)
+    windows = _trials(validator, merged, data, trained, kind, averaging)
     return trained, Decoded(
         trained.spec.target_sfreq,
         tuple(stitched(windows, trained.spec.target_sfreq) if kind == "sequence" else windows),
-        (*parts.audit(), _checksum(data), *scored_by(trained, kind, retrieval_from)),
+        (
+            *parts.audit(),
+            _checksum(data),
+            *scored_by(trained, kind, retrieval_from),
+            *([averaging.sentence()] if averaging else []),
+        ),
         kind,
         trained.target,
         trained.spec.classes if kind == "classes" else (),
     )
+
+
+def averaged(validator: Validator, data: Store, kind: Kind, average: Average) -> Averaging | None:
+    """Order the windows of a set for averages, if there are to be some."""
+    if average == "none":
+        return None
+    if kind != "retrieval":
+        raise ValueError(
+            f"average={average} is for retrieval, but these models decode {kind}: there, the stimulus may be what is "
+            "decoded, and to average by it would use the answer"
+        )
+    averaging = by_stimulus(validator.batches, data)
+    validator.batches = averaging.batches
+    return averaging
+
+
+def _batch(validator: Validator, number: int, device: torch.device, averaging: Averaging | None) -> Batch:
+    """A batch of windows, or of their averages."""
+    if averaging is None:
+        return validator.batch(number, device)
+    batch, first = validator.batch(number, torch.device("cpu")), averaging.firsts[number]
+    signal = torch.from_numpy(averaging.mean(number, batch.signal.numpy()))
+    others = (each[first].to(device) for each in (batch.target, batch.subject, batch.rng_key))
+    return Batch(signal.to(device), *others)
+
+
+def _rows(validator: Validator, averaging: Averaging | None) -> list[np.ndarray]:
+    """Of each batch, the rows of its windows; of averages, that of the first of each."""
+    return averaging.firsts if averaging else [np.arange(len(places.start)) for places in validator.batches]
 
 
 def check(models: Sequence[Path], weigh: ensemble.Weigh) -> str:
@@ -158,14 +196,19 @@ def scored_by(trained: Trained, kind: Kind, retrieval_from: int) -> list[str]:
 
 
 def _trials(
-    validator: Validator, outputs: Sequence[np.ndarray], data: Store, trained: Trained, kind: Kind
+    validator: Validator,
+    outputs: Sequence[np.ndarray],
+    data: Store,
+    trained: Trained,
+    kind: Kind,
+    averaging: Averaging | None,
 ) -> Sequence[DecodedTrial]:
     """The windows in order, with their targets. The target of a class is its index in the names."""
     trials: list[DecodedTrial] = []
     values = np.array(trained.spec.class_values)
-    for number, places in enumerate(validator.batches):
+    for number, (places, rows) in enumerate(zip(validator.batches, _rows(validator, averaging), strict=True)):
         truth = validator.batch(number, torch.device("cpu")).target.numpy()
-        for row in range(len(places.start)):
+        for row in rows:
             recording, trial, start, _ = (int(column[row]) for column in places)
             stored = data.recordings[recording]
             target, output = truth[row], outputs[len(trials)]

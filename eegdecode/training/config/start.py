@@ -13,8 +13,8 @@ class Start:
     Parameters
     ----------
     source
-        A train run, or the path of a file of weights (.safetensors, .ckpt, .pt, .bin) or of a folder with one; no code
-        in it is executed.
+        A train run, or the path of a file of weights (.safetensors, .ckpt, .pt, .bin), of an index of several, or of a
+        folder with one of these; no code in it is executed.
     prefix
         Load only the tensors whose names begin with this prefix, and drop it: `target_encoder.`
     need
