@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from eegdecode.exchange import sync
 from eegdecode.training.config import Watch
 from eegdecode.training.monitor.logger import Record
 from eegdecode.training.trackers import choice, feed, installed, wandb_file
@@ -20,8 +21,10 @@ from eegdecode.training.trackers import mlflow as our_mlflow
 from eegdecode.training.trackers.feed import Feed, Trackers
 from eegdecode.training.trackers.tensorboard import TensorBoard
 from eegdecode.training.trackers.tracker import Histogram, named, tracked
+from hpc.errors import ConfigError
 from hpc.rank.context import Context, World
-from hpc.runs.rundir import RunDir
+from hpc.runs.rundir import RunDir, write_json
+from tests.eegdecode.wandb_server import WandbServer
 
 CONFIG: dict[str, Any] = {
     "model": {"name": "eegnet", "f1": 8},
@@ -119,6 +122,59 @@ def test_a_run_that_was_killed_and_stopped_has_one_curve_and_no_point_twice(tmp_
     assert steps["validation/loss"] == steps["picture"] == [2, 4, 6, 8]
     if name != "wandb":  # there it is in the summary
         assert steps["best/loss"] == [8]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_server_of_wandb_gets_one_curve_of_a_run_that_was_requeued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    """Online each attempt, or offline and synced afterwards, in two parts."""
+    if installed.missing(["wandb"]):
+        pytest.skip("wandb is not installed")
+    run = RunDir(tmp_path / "runs" / "train-k3f9")
+    write_json(run.plan, {"stage": "train", "identity": "0123456789abcdef"})
+    with WandbServer() as server:
+        if online:
+            server.enter(monkeypatch)
+        attempt(run, "wandb", 0, 6)
+        attempt(run, "wandb", 3, 8, finished=True)
+        choice.show_test(run, CONFIG | {"watch": {"trackers": ["wandb"]}}, 8, {"r": 0.5}, Context(World(), RunDir("e")))
+        server.enter(monkeypatch)
+        if not online:
+            assert sync.run(sync.Sync(), [run.path], as_json=False) == "train-k3f9: Weights & Biases has taken 3 files"
+        assert sync.run(sync.Sync(), [run.path], as_json=False).endswith(
+            "nothing was written offline that is not synced"
+        )
+    assert server.histories.keys() == {"train-k3f9-01234567"}
+    rows = server.histories["train-k3f9-01234567"]
+    assert [row["_step"] for row in rows if "train/loss" in row] == list(range(1, 9))
+    assert [row["_step"] for row in rows if "example 0" in row] == [2, 4, 6, 8]
+
+
+def test_sync_says_what_is_missing_and_copies_to_a_server_of_mlflow_what_that_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed.missing(["wandb", "mlflow"]):
+        pytest.skip("wandb and mlflow are not installed")
+    run, server = RunDir(tmp_path / "runs" / "train-k3f9"), (tmp_path / "server").as_uri()
+    write_json(run.plan, {"stage": "train", "identity": "0123456789abcdef"})
+    with pytest.raises((ValueError, ConfigError), match="there is no run 'nothing'"):
+        sync.run(sync.Sync(str(tmp_path)), [Path("nothing")], as_json=False)
+    attempt(run, "mlflow", 0, 4)
+    with pytest.raises(ValueError, match="has curves for MLflow: name the server in MLFLOW_TRACKING_URI"):
+        sync.run(sync.Sync(), [run.path], as_json=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    assert sync.run(sync.Sync(), [run.path], as_json=False).endswith("MLflow has got 16 figures that it did not have")
+    attempt(run, "mlflow", 4, 5)
+    assert sync.run(sync.Sync(), [run.path], as_json=False).endswith("MLflow has got 3 figures that it did not have")
+    there = our_mlflow.client(server)
+    (copy,) = there.search_runs([our_mlflow.experiment_of(there)])
+    assert [metric.step for metric in there.get_metric_history(copy.info.run_id, "train/loss")] == [1, 2, 3, 4, 5]
+    assert len(there.list_artifacts(copy.info.run_id, "images")) == 4  # of two pictures, in two sizes each
+    (run.path / "wandb" / "offline-run-x").mkdir(parents=True)
+    (run.path / "wandb" / "offline-run-x" / "run-x.wandb").write_bytes(b"")
+    with pytest.raises(ValueError, match="took 0 of 1 file .*API key.*: set WANDB_API_KEY, or `wandb login`"):
+        sync.run(sync.Sync(), [run.path], as_json=False)
 
 
 def test_lines_that_a_tracker_never_got_are_sent_by_the_next_attempt(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class Feed:
     def __init__(self, tracker: Tracker, tracked: Tracked) -> None:
         self.tracker, self.tracked = tracker, tracked
         self._safe = 0
-        self._reached = -1
+        self._reached = 0
         """The step of the last line of metrics.jsonl."""
         self._last: int | None = None
         """The last step that it has; None: it is not open."""
         self._warned = False
         self._again_at, self._again_s = 0.0, AGAIN_S
 
-    def begin(self, safe: int = 0, reached: int = -1) -> None:
+    def begin(self, safe: int = 0, reached: int = 0) -> None:
         """Open it. `safe`: the last step that an earlier attempt had written for certain; `reached`: that of the last
         line of metrics.jsonl, of which it gets the lines that it lacks."""
         self._safe, self._reached = safe, reached
@@ -93,14 +93,16 @@ class Feed:
         try:
             self._last = self.tracker.begin(self._safe)
             if self._last < self._reached:
-                self.catch_up()
+                self.catch_up(self._reached)
         except Exception as error:  # noqa: BLE001  whatever a library raises, training goes on
             self._failed(error)
 
-    def catch_up(self) -> None:
-        """Give it the lines of metrics.jsonl that it lacks; to parse these takes long after a million steps."""
+    def catch_up(self, reached: float = math.inf) -> None:
+        """Give it the lines of metrics.jsonl that it lacks, up to a step: those after it come with their pictures. To
+        parse them takes long after a million steps."""
         last = self._last or 0
-        for line in _thinned([line for line in records.metrics(self.tracked.run) if line["step"] > last]):
+        lines = [line for line in records.metrics(self.tracked.run) if last < line["step"] <= reached]
+        for line in _thinned(lines):
             self.tracker.scalars(int(line["step"]), named(line))
             self._last = int(line["step"])
 
@@ -161,7 +163,7 @@ class Trackers:
     def __init__(self, feeds: Sequence[Feed] = ()) -> None:
         self.feeds = [Threaded(feed) if feed.tracker.waits else feed for feed in feeds]
 
-    def begin(self, safe: int = 0, reached: int = -1) -> None:
+    def begin(self, safe: int = 0, reached: int = 0) -> None:
         """See Feed.begin."""
         self._each(lambda feed: feed.begin(safe, reached))
 

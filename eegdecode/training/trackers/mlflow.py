@@ -43,7 +43,7 @@ class MLflow:
         else:
             self._client.update_run(self._run_id, status="RUNNING")
         history = self._client.get_metric_history(self._run_id, LOSS)
-        return max((metric.step for metric in history), default=-1)
+        return max((metric.step for metric in history), default=0)
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -98,6 +98,7 @@ def experiment_of(server: Any) -> str:
 
 
 def client(address: str) -> Any:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if address.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     for name in SECRETS:

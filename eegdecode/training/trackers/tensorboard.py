@@ -25,7 +25,7 @@ class TensorBoard:
             for former in folder.glob(f"*{self.suffix}"):
                 former.unlink()
             self._writer = SummaryWriter(str(folder), filename_suffix=self.suffix)
-            return -1
+            return 0
         self._writer = SummaryWriter(str(folder), purge_step=safe + 1)
         self._hparams(0)
         return safe

@@ -92,9 +92,9 @@ def tracked(run: RunDir, config: Mapping[str, Any]) -> Tracked:
 
 
 def _id(run: RunDir) -> str:
-    """Of the run folder; where no launcher has made it, by its path."""
-    content = read_json(run.identity)
-    own = str(content["id"]) if isinstance(content, dict) and "id" in content else ""
+    """By the identity of the run folder, which plan.json names; where no launcher has made it, by its path."""
+    plan = read_json(run.plan)
+    own = str(plan.get("identity") or "") if isinstance(plan, dict) else ""
     own = own or hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', run.name)[:48]}-{own[:8]}"
 

@@ -34,7 +34,6 @@ class Wandb:
     def __init__(self, tracked: Tracked, offline: bool | None = None) -> None:
         self.tracked, self.offline = tracked, offline
         self._run: Any = None
-        self._figures: dict[str, Any] = {}
 
     def begin(self, safe: int) -> int:
         import wandb
@@ -45,7 +44,7 @@ class Wandb:
         why = why_offline(run.path, os.environ) if self.offline is None else "it is written again" * self.offline
         known = getattr(wandb.Settings, "model_fields", {})  # the names change between versions
         settings = {name: value for name, value in QUIET.items() if name in known}
-        if key := secret("WANDB_API_KEY", os.environ):
+        if "WANDB_API_KEY" not in os.environ and (key := secret("WANDB_API_KEY", os.environ)):
             settings["api_key"] = key
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
@@ -59,12 +58,12 @@ class Wandb:
         )
         if why:
             log.info("Weights & Biases is written offline, as %s: `hpc sync %s` brings it to the server", why, run.name)
-            return max((wandb_file.last_step(path, LOSS) for path in run.path.glob("wandb/*run-*/*.wandb")), default=-1)
+            return max((wandb_file.last_step(path, LOSS) for path in run.path.glob("wandb/*run-*/*.wandb")), default=0)
         log.info("Weights & Biases: %s", self._run.url)
-        return int(self._run.starting_step) - 1
+        return max(0, int(self._run.starting_step) - 1)
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+        self._run.log(dict(figures), step=step, commit=True)  # pictures of a step come before its line
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         import wandb

@@ -39,11 +39,11 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def last_step(path: Path, name: str) -> int:
-    """The last step of which it has this figure; -1 if there is none."""
+    """The last step of which it has this figure; 0 if there is none."""
     rows = (record.history for record in records(path) if record.WhichOneof("record_type") == "history")
-    return max((row.step.num for row in rows if name in names(row)), default=-1)
+    return max((row.step.num for row in rows if name in names(row)), default=0)
 
 
 def names(row: Any) -> set[str]:
-    """Of the figures of a row of the history; those of dictionaries are lists of names."""
-    return {item.key or ".".join(item.nested_key) for item in row.item}
+    """Of the figures and pictures of a row of the history; of each part of a picture, that of the whole."""
+    return {item.key or item.nested_key[0] for item in row.item}
