@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,9 @@ def in_mlflow(run: RunDir) -> dict[str, list[int]]:
     sounds = [Path(file.path).name for file in server.list_artifacts(there.info.run_id, "sounds/example 0/decoded")]
     assert sounds == [f"step-{step:08d}.wav" for step in (2, 4, 6, 8)]
     history = {name: server.get_metric_history(there.info.run_id, name) for name in there.data.metrics}
-    images = [file.path.split("%step%")[1] for file in server.list_artifacts(there.info.run_id, "images")]
+    images = [re.split("[%+]step[%+]", file.path)[1] for file in server.list_artifacts(there.info.run_id, "images")]
     steps = {name: [metric.step for metric in metrics] for name, metrics in history.items()}
-    return steps | {"picture": sorted({int(name.split("%")[0]) for name in images})}
+    return steps | {"picture": sorted({int(re.split("[%+]", name)[0]) for name in images})}
 
 
 READ = {"tensorboard": in_tensorboard, "wandb": in_wandb, "mlflow": in_mlflow}
