@@ -37,7 +37,7 @@ def show_test(run: RunDir, config: Mapping[str, Any], step: int, figures: Mappin
     place for that."""
     if not run.metrics.is_file():
         return
-    names = config["watch"].get("trackers", DEFAULT)
+    names = config.get("watch", {}).get("trackers", DEFAULT)
     trackers = Trackers(feeds(names, tracked(run, config), suffix=f".{ctx.run.name}"))
     trackers.begin()
     trackers.summary(step, {f"test/{name}": value for name, value in figures.items()})

@@ -38,8 +38,9 @@ class Wandb:
     def begin(self, safe: int) -> int:
         import wandb
 
-        if self._run is not None:
-            self._run.finish(exit_code=1)  # it has failed
+        failed, self._run = self._run, None
+        if failed is not None:
+            failed.finish(exit_code=1)
         run = self.tracked.run
         why = why_offline(run.path, os.environ) if self.offline is None else "it is written again" * self.offline
         known = getattr(wandb.Settings, "model_fields", {})  # the names change between versions
