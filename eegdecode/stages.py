@@ -103,8 +103,10 @@ def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
 def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
     """Refuse a batch that the ranks cannot share evenly, and a config that does not fit its data, if these exist
     already. Returns a sentence on what would be trained, and one on the numbers that it computes in."""
+    from eegdecode.training.trackers.installed import missing
+
     check_ranks(cfg, n_ranks)
-    numbers = cfg.compute.numbers()
+    numbers = " · ".join(filter(None, [cfg.compute.numbers(), missing(cfg.watch.trackers)]))
     folders = [folder for name in cfg.data if (folder := find(name)) is not None]
     if len(folders) < len(cfg.data):
         return numbers

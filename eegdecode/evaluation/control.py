@@ -52,7 +52,9 @@ def shuffled(model: Path, cfg: Scoring, ctx: Context, average: Average = "none")
     if not (inner.run.out / "model.pt").is_file():
         trained = model_file.load(model)
         data = tuple(Input(str(ctx.input(name))) for name in trained.data)
-        loop.fit(replace(trained.train(), control="shuffled", data=data), inner)
+        training = trained.train()
+        watch = replace(training.watch, trackers=())  # a control is no run of the study
+        loop.fit(replace(training, control="shuffled", data=data, watch=watch), inner)
     outcome = predict.decode([inner.run.out], ctx, retrieval_from=cfg.retrieval_from, of="control", average=average)
     if outcome is None:
         return None

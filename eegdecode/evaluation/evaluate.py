@@ -20,6 +20,7 @@ from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import export, relevance, report, sections, tables
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
+from eegdecode.training.trackers import choice as trackers
 from hpc.media import many
 from hpc.rank.context import Context
 from hpc.runs import products, records
@@ -49,6 +50,9 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
     products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result)
     tables.write(ctx.out, result, decoded)
+    if not others:
+        figures = {name: figure.value for name, figure in result.figures.items()}
+        trackers.show_test(trained.run, trained.config, trained.step, figures, ctx)
     return result.summary() | {"report": "report.html"}
 
 

@@ -33,7 +33,7 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
             halving=None,
             find_lr=None,
         ),
-        watch=replace(cfg.watch, profile=None),
+        watch=replace(cfg.watch, profile=None, trackers=()),
         trainable=replace(cfg.trainable, unfreeze_at=cfg.trainable.unfreeze_at and (1,)),  # later steps cost most
     )
     first = max(committed_steps(ctx.run.checkpoints), default=0)  # where an earlier attempt was stopped

@@ -40,6 +40,7 @@ from eegdecode.training.monitor.watch import Watcher
 from eegdecode.training.probes import ridge
 from eegdecode.training.search import lr_finder, successive_halving
 from eegdecode.training.step import TYPES, Stepper
+from eegdecode.training.trackers import choice
 from eegdecode.training.train_state import Best, TrainState, whole
 from eegdecode.training.validator import Validator
 from hpc.checkpoint.saver import Saver
@@ -139,7 +140,8 @@ class Training:
         log.info("%d parameters on %s, %d tensors of them trained, from step %d of %d",
                  self.n_parameters, self.batches.device, n_trained, state.step, cfg.optim.steps)  # fmt: skip
         # The line of a step whose validation was interrupted has not been written yet
-        self.record = Record(ctx, state.step - (state.pending is not None), unwritten)
+        trackers = choice.of_training(cfg, ctx)
+        self.record = Record(ctx, state.step - (state.pending is not None), unwritten, trackers)
         self.watcher = Watcher(cfg.watch, ctx, self.record, state.step, self.batch_of, self._damages)
         self.log_points = LogPoints(cfg.watch.every, state.step)
         self.upcoming = self.batches.at(state.step, cfg.optim.steps)
@@ -301,11 +303,11 @@ class Training:
 
     def finish(self) -> dict[str, object]:
         """Write model.pt. Returns the metrics of the run."""
-        self.close()
+        best = self.state.best
+        self.close({"step": best.step, **best.validation})
         if self.ctx.world.is_first:
             for remark in doctor.remarks(records.metrics(self.ctx.run), len(self.spec.class_values)):
                 log.warning("%s", remark)
-        best = self.state.best
         parameters = lora.merged(whole(best.parameters), self.cfg.trainable.alpha)
         self._save_model("model.pt", {"step": best.step, "validation": best.validation, "parameters": parameters})
         ddp.barrier()
@@ -382,10 +384,11 @@ class Training:
         ddp.stop()
         raise Preempted
 
-    def close(self) -> None:
+    def close(self, final: dict[str, float] | None = None) -> None:
+        """`final`: the best figures, if training has ended."""
         self.batches.close()
         self.saver.close()
-        self.record.close()
+        self.record.close(final)
 
 
 def validation_figures(figures: dict[str, float]) -> dict[str, float]:

@@ -235,7 +235,8 @@ class RunDir:
                 jobs/follow-ups.jsonl, jobs/no-score.json, code (a link: see snapshot.py)
     supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
     stop        heartbeat/stop
-    rank 0      metrics.jsonl, tensorboard/, checkpoints/, out/, provenance.json, jobs/attempt-0002/words-1.json
+    rank 0      metrics.jsonl, tensorboard/, wandb/, mlruns/, checkpoints/, out/, provenance.json,
+                jobs/attempt-0002/words-1.json
     each node   heartbeat/node-0004 (see heartbeats.py)
     each rank   verified/rank-0003.jsonl (see products.py), jobs/attempt-0002/rank-0003.log (and .error.json, .stacks,
                 .memory.json, .staged.json, .words-1.json, .stopped)

@@ -81,7 +81,7 @@ def figures(run: Path) -> list[dict[str, float]]:
 def shown(run: Path) -> set[int]:
     """Return the steps whose validation TensorBoard shows."""
     readers = [EventAccumulator(str(file)).Reload() for file in RunDir(run).tensorboard.iterdir()]
-    of = [each.Scalars("val_loss") for each in readers if "val_loss" in each.Tags()["scalars"]]
+    of = [each.Scalars("validation/loss") for each in readers if "validation/loss" in each.Tags()["scalars"]]
     return {event.step for events in of for event in events}
 
 

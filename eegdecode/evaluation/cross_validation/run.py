@@ -17,6 +17,7 @@ from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.report import export
 from eegdecode.training import model_file
+from eegdecode.training.trackers import choice as trackers
 from hpc.errors import first_of
 from hpc.media import many
 from hpc.rank.context import Context
@@ -79,6 +80,11 @@ def run(cfg: Evaluate, ctx: Context, several: Sequence[Chosen], decode: Decode) 
     contents["cross_validation"] = result.plain() | {"models": _models(several), "untested": untested}
     products.write_json(ctx.out / "report.json", contents)
     export.write(ctx.out, result.result)
+    of_folds = {(fold.name, fold.repetition): fold.value for fold in result.folds}
+    for each in several:
+        if len(each.models) == 1 and (value := of_folds.get((each.fold, each.repetition))) is not None:
+            trained = each.models[0]
+            trackers.show_test(trained.run, trained.config, trained.step, {result.result.headline: value}, ctx)
     return summary(result) | {"report": "report.html"}
 
 

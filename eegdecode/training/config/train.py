@@ -62,6 +62,10 @@ class Train:
             ("log_every", "log_every_n_steps", "logging_steps", "log_interval"),
             "watch.every is the number of steps from one log point to the next, at most",
         ),
+        **dict.fromkeys(
+            ("logger", "loggers", "report_to", "tensorboard", "mlflow"),
+            "watch.trackers=[tensorboard,wandb,mlflow] says where curves are shown",
+        ),
         **dict.fromkeys(("max_steps", "iterations"), "optim.steps is the number of training steps, one batch each"),
         "num_workers": "batches are filled by threads, up to four a rank; --cpus is the number of cores of a rank",
         "optimizer": "it is AdamW, with optim.lr, optim.weight_decay and optim.betas; optim.sam adds SAM to it",

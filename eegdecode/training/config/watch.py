@@ -1,8 +1,8 @@
-"""Monitoring of a training: alerts, and the contents of TensorBoard."""
+"""Monitoring of a training: alerts, trackers, and what they show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hpc.config import Secret, blanked
 
@@ -49,7 +49,7 @@ class Alerts:
 
 @dataclass(frozen=True)
 class Watch:
-    """The log points, and the contents of TensorBoard besides the metrics."""
+    """The log points, the trackers, and what these show besides the metrics."""
 
     every: int = 50
     """Steps from one log point to the next, at most; fewer if they take longer than a second. Only there are figures
@@ -58,10 +58,16 @@ class Watch:
     histograms: bool = False  # histograms of parameters and gradients, at each validation
     profile: tuple[int, int] | None = None  # first and last step of the profiler trace, counted from 0
     alerts: Alerts = field(default_factory=Alerts)  # receivers of alerts
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where the curves are shown: TensorBoard, Weights & Biases, MLflow. Their servers and tokens are those of the
+    environment (WANDB_API_KEY, MLFLOW_TRACKING_URI); without, they are written in the run folder, and `sync` brings
+    them to a server."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("every",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("every", "trackers")
 
     def __post_init__(self) -> None:
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError(f"watch.trackers names each once, got {', '.join(self.trackers)}")
         if self.every < 1:
             raise ValueError(f"watch.every is a number of steps, 1 at least, got {self.every}")
         if self.examples < 0 or (self.profile is not None and not 0 <= self.profile[0] <= self.profile[1]):

@@ -184,5 +184,5 @@ def _wandb(line: Line) -> None:
     except ImportError:
         raise NotSent("wandb is not installed") from None
     if wandb.run is None:
-        raise NotSent("no run of it is active: call wandb.init in your own stage")
+        raise NotSent("no run of it is active: say watch.trackers=[wandb]")
     wandb.alert(title=str(line["title"]), text=_text(line))

@@ -1,7 +1,7 @@
-"""Pictures for TensorBoard: decoded validation windows next to their targets, saliency on the head, and histograms of
+"""Pictures for the trackers: decoded validation windows next to their targets, saliency on the head, and histograms of
 parameters and gradients."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,21 +10,19 @@ from torch import nn
 from eegdecode.objectives import in_units
 from eegdecode.signals import SignalSpec
 from eegdecode.training.config import Watch
+from eegdecode.training.trackers.feed import Trackers
 from eegdecode.training.validator import Validator
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 BANDS = 8
 """The number of features from which a time course is drawn as a spectrogram."""
 
 
-def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, validator: Validator) -> None:
+def draw(trackers: Trackers, cfg: Watch, step: int, network: nn.Module, validator: Validator) -> None:
     if cfg.histograms:
         for name, parameter in network.named_parameters():
-            writer.add_histogram(f"parameters/{name}", parameter.detach().float().cpu(), step)
+            trackers.histogram(step, f"parameters/{name}", parameter.detach().float().cpu().numpy())
             if parameter.grad is not None:
-                writer.add_histogram(f"gradients/{name}", parameter.grad.detach().float().cpu(), step)
+                trackers.histogram(step, f"gradients/{name}", parameter.grad.detach().float().cpu().numpy())
     if not cfg.examples or not validator.spec.n_outputs:
         return
     device = next(network.parameters()).device
@@ -38,28 +36,29 @@ def draw(writer: "SummaryWriter", cfg: Watch, step: int, network: nn.Module, val
             decoded.square().sum().backward(inputs=[signal])
         if validator.spec.is_sequence:
             outputs = in_units(decoded.detach().float(), validator.spec).cpu()
-            examples(writer, step, len(saliency), batch.target[:n].cpu(), outputs, validator.spec)
+            examples(trackers, step, len(saliency), batch.target[:n].cpu(), outputs, validator.spec)
         if signal.grad is not None:
             saliency += list(signal.grad.abs().mean(dim=1).cpu().numpy())
         if len(saliency) >= cfg.examples:
             break
     if any(validator.spec.positions):
-        writer.add_figure("topography/saliency", topography(np.mean(saliency, axis=0), validator.spec), step)
+        trackers.picture(step, "topography/saliency", topography(np.mean(saliency, axis=0), validator.spec))
 
 
 def examples(
-    writer: "SummaryWriter", step: int, first: int, target: torch.Tensor, decoded: torch.Tensor, spec: SignalSpec
+    trackers: Trackers, step: int, first: int, target: torch.Tensor, decoded: torch.Tensor, spec: SignalSpec
 ) -> None:
     """Show each as a sound, a spectrogram or a curve, like its target."""
     for number, (true, output) in enumerate(zip(target, decoded, strict=True), first):
         if spec.is_sound:
             for name, sound in (("heard", true), ("decoded", output)):
                 loudest = sound.abs().max().clamp(min=1e-9)
-                writer.add_audio(f"example {number}/{name}", sound[:, 0] / loudest, step, round(spec.target_sfreq))
+                samples = (sound[:, 0] / loudest).numpy()
+                trackers.sound(step, f"example {number}/{name}", samples, round(spec.target_sfreq))
         elif spec.n_outputs >= BANDS:
-            writer.add_figure(f"example {number}", _spectrograms(true.numpy(), output.numpy(), spec.target_sfreq), step)
+            trackers.picture(step, f"example {number}", _spectrograms(true.numpy(), output.numpy(), spec.target_sfreq))
         else:
-            writer.add_figure(f"example {number}", _curves(true.numpy(), output.numpy(), spec.target_sfreq), step)
+            trackers.picture(step, f"example {number}", _curves(true.numpy(), output.numpy(), spec.target_sfreq))
 
 
 def _spectrograms(true: np.ndarray, decoded: np.ndarray, sfreq: float) -> Any:

@@ -1,4 +1,4 @@
-"""Log the metrics of training: a line a step in metrics.jsonl, and those of log points for TensorBoard.
+"""Log the metrics of training: a line a step in metrics.jsonl, and those of log points for the trackers.
 
 Rank 0 writes; on other ranks a Record does nothing. If the disk is full, training goes on, and the lines are written
 when there is room.
@@ -6,45 +6,46 @@ when there is room.
 
 import json
 import logging
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from eegdecode.training.trackers.feed import Trackers
 from hpc.rank.context import FULL_S, Context, Preempted
 from hpc.runs import records
 from hpc.runs.rundir import FULL, append_line, atomic_write
-
-if TYPE_CHECKING:
-    from torch.utils import tensorboard
 
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 100_000
 """Steps that may wait in memory until the disk has room, some tens of MB; beyond that the oldest are lost."""
-AGAIN_S = 30.0
-"""How often TensorBoard's writer is reopened on a full disk."""
+LAST_S = 60.0
+"""How long the end of a run waits for its trackers; that of an attempt that was asked to stop waits shorter."""
 
 
 class Record:
     """Continues the log after `step`. Lines of later steps by an earlier attempt are dropped, as these steps are
     repeated. `unwritten`: lines that an earlier attempt could not write, which are written now."""
 
-    def __init__(self, ctx: Context, step: int, unwritten: Sequence[dict[str, float]] = ()) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        step: int,
+        unwritten: Sequence[dict[str, float]] = (),
+        trackers: Trackers | None = None,
+    ) -> None:
         self.ctx = ctx
         self.path = ctx.run.metrics
-        self.writer: tensorboard.SummaryWriter | None = None
+        self.trackers = trackers or Trackers()
         self._waiting: deque[dict[str, float]] = deque(maxlen=KEPT_LINES)
         """Lines that could not be written yet."""
         self._error: OSError | None = None
         """The reason, which has been logged."""
-        self._opened_at = -AGAIN_S
-        self._put_at = -AGAIN_S
-        self._flushed = min([step, *(int(line["step"]) - 1 for line in unwritten)])
-        """The last step that is safe in TensorBoard's file."""
+        self._put_at = -math.inf
         self._last = step
         if ctx.world.is_first:
             n_b = None if unwritten else _n_bytes_until(step, self.path)
@@ -52,7 +53,7 @@ class Record:
                 self._write_anew(step, unwritten)
             else:
                 os.truncate(self.path, n_b)
-            self._put_down()
+            self.trackers.begin(min([step, *(int(line["step"]) - 1 for line in unwritten)]), step)
 
     def _write_anew(self, step: int, unwritten: Sequence[dict[str, float]]) -> None:
         by_step = {line["step"]: line for line in (*unwritten, *records.metrics(self.ctx.run)) if line["step"] <= step}
@@ -80,32 +81,22 @@ class Record:
             self._put_down()
 
     def _put_down(self) -> None:
-        """Write the waiting lines to metrics.jsonl, and the last one to TensorBoard; a new TensorBoard writer gets all
-        lines that the one before may have lost."""
-        lines = list(self._waiting)[-1:]
+        """Write the waiting lines to metrics.jsonl, and show the last one."""
+        lines = list(self._waiting)
         try:
-            if self._waiting:
-                append_line(self.path, *self._waiting)
-                self._waiting.clear()
-            if self.writer is None:
-                if time.monotonic() - self._opened_at < AGAIN_S:
-                    return
-                self._opened_at = time.monotonic()
-                self.writer = self._new_writer()
-                lines = records.metrics(self.ctx.run) if self._last > self._flushed else []
-            for line in lines:
-                self._show(line)
-        except OSError as error:  # TensorBoard's writer has a thread of its own, which such an error ends for good
-            self._lost(error)
-
-    def show(self, draw: "Callable[[tensorboard.SummaryWriter], None]") -> None:
-        """Draw pictures, for TensorBoard only; on a full disk they are not drawn."""
-        if self.writer is None:
-            return
-        try:
-            draw(self.writer)
+            if lines:
+                append_line(self.path, *lines)
         except OSError as error:
             self._lost(error)
+            return
+        self._waiting.clear()
+        for line in lines[-1:]:
+            self.trackers.line(line)
+
+    def show(self, draw: Callable[[Trackers], None]) -> None:
+        """Draw pictures, for trackers only."""
+        if self.trackers:
+            draw(self.trackers)
 
     @property
     def unwritten(self) -> list[dict[str, float]]:
@@ -124,24 +115,22 @@ class Record:
         try:
             with open(self.path, "ab") as file:
                 os.fsync(file.fileno())
-            if self.writer is not None:
-                self.writer.flush()
-                self._flushed, self._error = self._last, None
+            self._error = None
         except OSError as error:
             self._lost(error)
+        self.trackers.flush(self._last)
 
-    def close(self) -> None:
-        """Wait for room for the lines that are not written yet, unless a stop is requested."""
-        self._opened_at = -AGAIN_S
-        if self._waiting or (self.writer is None and self.ctx.world.is_first):
+    def close(self, figures: dict[str, float] | None = None) -> None:
+        """Wait for room for the lines that are not written yet, unless a stop is requested. `figures`: the final ones,
+        if training has ended."""
+        if self._waiting:
             self._put_down()
         self._wait()
-        if self.writer is None:
-            return
-        try:
-            self.writer.close()
-        except OSError as error:
-            self._lost(error)
+        if figures is None:
+            self.trackers.close()
+        else:
+            self.trackers.summary(self._last, {f"best/{name}": value for name, value in figures.items()})
+            self.trackers.close(finished=True, seconds=LAST_S)
 
     def _wait(self) -> None:
         """Wait until the lines are written, or a stop is requested."""
@@ -158,23 +147,7 @@ class Record:
                 error.strerror or error,
                 KEPT_LINES,
             )
-        self._error, self.writer = error, None
-
-    def _show(self, line: dict[str, float]) -> None:
-        assert self.writer is not None
-        if line["step"] <= self._flushed:
-            return
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        # One event for all of them: TensorBoard opens its file for each
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in line.items() if name != "step"]
-        self.writer._get_file_writer().add_summary(Summary(value=values), int(line["step"]))
-
-    def _new_writer(self) -> "tensorboard.SummaryWriter":
-        # Here, not at the top: it takes a second to import
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.ctx.run.tensorboard), purge_step=self._flushed + 1)
+        self._error = error
 
 
 def _n_bytes_until(step: int, path: Path) -> int | None:

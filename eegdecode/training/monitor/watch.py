@@ -1,4 +1,4 @@
-"""Monitor a training: alerts, the batch that gave NaN, a profiler trace, pictures for TensorBoard."""
+"""Monitor a training: alerts, the batch that gave NaN, a profiler trace, pictures for the trackers."""
 
 import logging
 import math
@@ -103,4 +103,4 @@ class Watcher:
             self.alerts.say("budget", f"{spent_h:.1f} GPU-hours spent by step {step}, of {cfg.budget_gpu_h:g}")
         alone = not any(map(fsdp.is_sharded, network.parameters()))
         if self.ctx.world.is_first and alone and (self.cfg.examples or self.cfg.histograms):
-            self.record.show(lambda writer: figures.draw(writer, self.cfg, step, network, validator))
+            self.record.show(lambda trackers: figures.draw(trackers, self.cfg, step, network, validator))
