@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
+from hpc.book import budget
+from hpc.book.budget import Budget
 from hpc.cli import preflight
 from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import SWEEPS, VERBS
@@ -20,12 +22,12 @@ from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan import meanings, plan, protocol, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
-from hpc.runs import sharing, status
+from hpc.runs import records, sharing, status
 from hpc.runs.rundir import RunDir
 from hpc.site import allocation, gpus
 from hpc.site.allocation import Resources, Site
 from hpc.slurm import sbatch_words
-from hpc.submit import node_counts, test_only
+from hpc.submit import budgets, costs, node_counts, test_only
 
 FOR_SBATCH = ("as it is", "words")
 DROPPED = "none"
@@ -78,7 +80,16 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     request["on"] = chosen.site.name  # also if it was detected
     plans = [dataclasses.replace(plan, site=chosen.site, resources=chosen.resources) for plan in plans]
     plans = node_counts.chosen(plans, environ)
-    return preflight.checked(plans, environ)
+    if limit := _budget(args, plans[0]):
+        plans = budgets.shared(plans, limit)
+    return costs.noted(preflight.checked(plans, environ))
+
+
+def _budget(args: Arguments, planned: Plan) -> Budget | None:
+    """Return the budget of the runs of a line; a run that continues keeps the one that it had."""
+    if args.budget is not None:
+        return budget.parse(args.budget)
+    return budget.of_record(records.plan(planned.run).get("budget")) if args.verb == "resume" else None
 
 
 def refuse_secrets(args: Arguments, sciences: Sequence[Science] = ()) -> None:
