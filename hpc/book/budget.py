@@ -13,6 +13,8 @@ from hpc.runs.rundir import RunDir
 
 Unit = Literal["gpuh", "cpuh"]
 WORDS: dict[Unit, str] = {"gpuh": "GPU-hours", "cpuh": "CPU-hours"}
+FOR_SAVING = 0.05
+"""The most of a budget that is reserved for the last save."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.book import allocations, budget
-from hpc.book.budget import Budget, number
+from hpc.book.budget import FOR_SAVING, Budget, number
 from hpc.book.energy import Meter
 from hpc.runs.rundir import RunDir
-
-FOR_SAVING = 0.05
-"""The most of a budget that is reserved for the last save."""
 
 
 class Account:

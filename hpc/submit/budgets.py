@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from hpc.book import allocations, budget
-from hpc.book.budget import Budget, hours_text, number
+from hpc.book.budget import FOR_SAVING, Budget, hours_text, number
 from hpc.errors import ConfigError
 from hpc.media import many
 from hpc.plan.plan import Plan
@@ -24,7 +24,7 @@ def shared(plans: Sequence[Plan], limit: Budget) -> list[Plan]:
     left = limit.hours - sum(spent[plan.science.name] for plan in plans if plan not in missing)
     begun = sum(spent[name] for name in costs)
     needed = begun + sum(costs.values())
-    if needed > left or left <= begun:
+    if needed > left or left - begun <= FOR_SAVING * limit.hours:
         raise _cannot_be_paid(missing, limit, sum(spent.values()), sum(costs.values()))
     weights = {name: spent[name] + cost for name, cost in costs.items()}
     if not all(weights.values()):  # without a walltime nothing says which of them costs more
@@ -57,7 +57,7 @@ def _cannot_be_paid(missing: Sequence[Plan], limit: Budget, spent: float, cost: 
     more = Budget(_rounded_up(spent + cost or 2 * spent), limit.unit).word
     shorter = f"--time {int(hours * 60)}m, " if hours * 3600 > 1.5 * r.lead_s and hours * 60 >= 1 and cost else ""
     if not cost:
-        return ConfigError(f"--budget {limit.word}: {before}nothing is left: say --budget {more}")
+        return ConfigError(f"--budget {limit.word}: {before}no more than a last save is left: say --budget {more}")
     return ConfigError(
         f"--budget {limit.word}: {before}{runs}{many(r.nodes, 'node')} x {what} x {(r.time_s or 0) / 3600:.3g} h may "
         f"cost {hours_text(cost, limit.unit)}, more than is left: say {shorter}fewer nodes, or --budget {more}"

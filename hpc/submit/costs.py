@@ -49,6 +49,10 @@ def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
         ways = stages.estimators(plan.science.stage)
         how = f"; `hpc {ways[0]}` with the same settings finds out" if ways else ""
         return [("cost", f"{most}; nothing like it is finished here yet, so how long it takes is not known{how}")]
+    if (limit := plan.budget) is not None:
+        job = allocations.of_plan(dataclasses.asdict(plan.resources))
+        if known.seconds / 3600 * limit.per_hour(int(job["cpus"]), int(job["gpus"])) > limit.hours:
+            most = f"{most}{most and '; '}more than its budget, so it will stop before its end"
     rows = [("cost", f"about {_hours(plan, known.seconds)} ({known.why}){most and f'; {most}'}")]
     waits = history.queued_s(plan.site.name, plan.resources.partition) if plan.site.kind == "slurm" else []
     wait_s = statistics.median(waits) if waits else 0.0
