@@ -59,10 +59,16 @@ def of_plan(resources: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_machine(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same of a run outside of Slurm: it takes no more cores than this machine has."""
+def of_run(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of a run by its plan.json. Outside of Slurm it computes in the cores that it asked for, or in all
+    of the machine's but one, as hpc/rank/threads.py says."""
+    resources = plan["resources"]
     asked = of_plan(resources)
-    return asked | {"cpus": min(int(asked["cpus"]), os.cpu_count() or 1)}
+    if plan["site"]["kind"] == "slurm":
+        return asked
+    n_cpus, n_ranks = os.cpu_count() or 1, int(resources["nodes"]) * int(resources["ranks_per_node"])
+    of_a_rank = int(plan.get("asked", {}).get("cpus") or max(1, (n_cpus - 1) // n_ranks))
+    return asked | {"cpus": min(n_cpus, n_ranks * of_a_rank)}
 
 
 def of_job(environ: Mapping[str, str], resources: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,16 +94,16 @@ def _cpus(text: str) -> int:
     return sum(int(cpus) * int(times or 1) for cpus, times in parts)
 
 
-def begin(run: RunDir, job: str, restarts: int, environ: Mapping[str, str], resources: Mapping[str, Any]) -> Allocation:
+def begin(run: RunDir, job: str, restarts: int, environ: Mapping[str, str], plan: Mapping[str, Any]) -> Allocation:
     """Note the start of a job, unless a supervisor of the same job before this one has; return what the job has. `job`:
-    that of Slurm, or the pid of the keeper on this machine."""
-    on_slurm = "SLURM_JOB_ID" in environ
+    that of Slurm, or the pid of the keeper on this machine. `plan`: the content of plan.json."""
+    on_slurm = plan["site"]["kind"] == "slurm" and "SLURM_JOB_ID" in environ
     before = [each for each in read(run) if (each.job, each.restarts) == (job, restarts)]
     if before and on_slurm:
         return before[-1]
     began = float(_whole(environ.get("SLURM_JOB_START_TIME")) or time.time())
     line = {"job": job, "restarts": restarts, "began": began, "queued_s": _queued_s(run, job, restarts, began)}
-    line |= of_job(environ, resources) if on_slurm else of_machine(resources)
+    line |= of_job(environ, plan["resources"]) if on_slurm else of_run(plan)
     append_line(run.allocations, line)
     return read(run)[-1]
 
@@ -229,10 +235,9 @@ def _unaccounted(run: RunDir, number: int, start: Mapping[str, Any]) -> records.
 
 def of_attempts(run: RunDir, plan: Mapping[str, Any]) -> list[Allocation]:
     """Return the allocations of a run that has noted none: by its attempts, as its plan asked for them."""
-    resources = plan.get("resources", {})
-    if not {"nodes", "ranks_per_node", "gpus_per_node"} <= resources.keys():
+    if not {"nodes", "ranks_per_node", "gpus_per_node"} <= plan.get("resources", {}).keys() or "site" not in plan:
         return []
-    had = of_plan(resources) if plan.get("site", {}).get("kind") == "slurm" else of_machine(resources)
+    had = of_run(plan)
     jobs: dict[str, list[records.Attempt]] = {}
     for line in attempts(run):
         if line["ended"] > line["started"]:

@@ -31,12 +31,12 @@ class Account:
         self, run: RunDir, plan: Mapping[str, Any], job: str, restarts: int, environ: Mapping[str, str]
     ) -> None:
         self.run, resources = run, plan["resources"]
-        self.allocation = allocations.begin(run, job, restarts, environ, resources)
+        self.allocation = allocations.begin(run, job, restarts, environ, plan)
         self._ended = False
         earlier = [one for one in allocations.by_records(run, plan) if one.began < self.allocation.began]
         self.budget: Budget | None = budget.of_record(plan.get("budget"))
         self._before = sum(map(self.budget.spent_by, earlier)) if self.budget else 0.0
-        has, is_whole = self.allocation, self.allocation.nodes == 1 or "SLURM_JOB_ID" not in environ
+        has, is_whole = self.allocation, self.allocation.nodes == 1 or plan["site"]["kind"] != "slurm"
         self._per_hour = self.budget.per_hour(has.cpus, has.gpus) if self.budget else 0
         self._meter = Meter(has.cpus, has.gpus, environ) if is_whole else None
         whole_s = 3600 * self.budget.hours / self._per_hour if self.budget and self._per_hour else 0.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from hpc.book import allocations, budget
 from hpc.book.budget import FOR_SAVING, Budget, hours_text, number
@@ -39,8 +40,14 @@ def job_cost(plan: Plan, limit: Budget) -> float:
     return _per_hour(plan, limit) * (plan.resources.time_s or 0) / 3600
 
 
+def job_of(plan: Plan) -> dict[str, Any]:
+    """Return the nodes, cores and GPUs of a job of the plan."""
+    resources = dataclasses.asdict(plan.resources)
+    return allocations.of_run({"site": {"kind": plan.site.kind}, "resources": resources, "asked": plan.asked})
+
+
 def _per_hour(plan: Plan, limit: Budget) -> int:
-    job = allocations.of_plan(dataclasses.asdict(plan.resources))
+    job = job_of(plan)
     return limit.per_hour(int(job["cpus"]), int(job["gpus"]))
 
 
@@ -50,7 +57,8 @@ def _spent(plan: Plan, limit: Budget) -> float:
 
 def _cannot_be_paid(missing: Sequence[Plan], limit: Budget, spent: float, cost: float) -> ConfigError:
     r = missing[0].resources
-    what = f"{many(r.gpus_per_node, 'GPU')}" if limit.unit == "gpuh" else f"{r.ranks_per_node * r.cpus_per_rank} cores"
+    n_cores = int(job_of(missing[0])["cpus"]) // r.nodes
+    what = many(r.gpus_per_node, "GPU") if limit.unit == "gpuh" else many(n_cores, "core")
     runs = f"{len(missing)} runs x " if len(missing) > 1 else ""
     before = f"{number(spent)} are spent, and " if spent else ""
     hours = (limit.hours - spent) / sum(_per_hour(plan, limit) for plan in missing)

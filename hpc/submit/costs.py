@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc.book import allocations, forecast
+from hpc.book import forecast
 from hpc.book.budget import WORDS, Unit, hours_text
 from hpc.book.forecast import Forecast, History, length
 from hpc.config import stages
 from hpc.media import many
 from hpc.plan.plan import Plan
 from hpc.site.profile import Partition, duration_s
+from hpc.submit.budgets import job_of
 
 MARGIN = 1.2
 """A walltime is proposed that is so many times as long as the longest run like it."""
@@ -50,7 +51,7 @@ def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
         how = f"; `hpc {ways[0]}` with the same settings finds out" if ways else ""
         return [("cost", f"{most}; nothing like it is finished here yet, so how long it takes is not known{how}")]
     if (limit := plan.budget) is not None:
-        job = allocations.of_plan(dataclasses.asdict(plan.resources))
+        job = job_of(plan)
         if known.seconds / 3600 * limit.per_hour(int(job["cpus"]), int(job["gpus"])) > limit.hours:
             most = f"{most}{most and '; '}more than its budget, so it will stop before its end"
     rows = [("cost", f"about {_hours(plan, known.seconds)} ({known.why}){most and f'; {most}'}")]
@@ -70,7 +71,7 @@ def _hours(plan: Plan, seconds: float) -> str:
 
 def _unit(plan: Plan) -> tuple[Unit, int]:
     """Return the unit in which a job is charged, and how many of it an hour costs."""
-    job = allocations.of_plan(dataclasses.asdict(plan.resources))
+    job = job_of(plan)
     return ("gpuh", int(job["gpus"])) if job["gpus"] else ("cpuh", int(job["cpus"]))
 
 

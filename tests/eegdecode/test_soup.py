@@ -198,7 +198,15 @@ def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) ->
     assert metrics["step_s"] == pytest.approx(sum(line["seconds"] for line in lines[5:]) / 7)
     least_h = (1000 * metrics["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
     assert metrics["hours"] > least_h  # type: ignore[operator]
-    assert metrics["price"] == pytest.approx(metrics["gpu_hours"] / 24 * 80)  # type: ignore[operator]
+    assert metrics["cpu_hours"] >= metrics["hours"], "of the cores that it has computed in"  # type: ignore[operator]
+    assert "gpu_hours" not in metrics and "price" not in metrics, "nobody spends GPU-hours where there is no GPU"
+
+
+def test_an_estimate_on_gpus_says_their_hours_and_their_price() -> None:
+    figures, sentence = estimate.costs(12.0, 4, 64, price_a_day=80.0)
+    assert figures == {"hours": 12.0, "gpu_hours": 48.0, "price": 160.0}
+    assert sentence == "12.00 h, 48 GPU-hours, 160.00 at 80 a GPU and day"
+    assert estimate.costs(12.0, 0, 64, price_a_day=80.0)[1].startswith("12.00 h, 768 CPU-hours; no price, as")
 
 
 PROBE = [{"step": step, "seconds": 2.0} for step in range(1, 12)] + [{"step": 12, "seconds": 2.0, "validation_s": 7.0}]

@@ -13,7 +13,7 @@ from hpc.runs.rundir import RunDir
 from tests.conftest import Launch
 from tests.slurm.test_bed import Beds, beds, start
 from tests.slurm.test_faults import signal_batch
-from tests.slurm.test_runs import only_run, under_way
+from tests.slurm.test_runs import under_way
 from tests.slurm.test_strict import accounting
 from tests.waiting import open_gate, output_of
 
