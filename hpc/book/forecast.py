@@ -112,13 +112,13 @@ def forecast(history: History, run: RunDir, stage: str, values: Mapping[str, Any
         return None
     text = without_seeds(config.to_yaml(dict(values)))
     if same := [one.seconds for one in past if one.text == text]:
-        return _of_lengths(same, "finished run", "that differ by seeds" if len(same) > 1 else "that differs by a seed")
+        return _of_lengths(same, "that differ by seeds" if len(same) > 1 else "that differs by a seed")
     for one in estimates:
         hours = one.metrics.get("hours")
         if one.shape[1:] == shape[1:] and isinstance(hours, int | float) and _agrees(text, one.text):
             return Forecast(3600 * hours, 3600 * hours, f"{one.name} has estimated it")
     lengths = [one.seconds for one in past]
-    return _of_lengths(lengths, f"finished run of {stage}", "of other settings") if lengths else None
+    return _of_lengths(lengths, f"of {stage} with other settings") if lengths else None
 
 
 def _by_itself(run: RunDir, shape: Shape) -> Forecast | None:
@@ -134,10 +134,10 @@ def _by_itself(run: RunDir, shape: Shape) -> Forecast | None:
     return None
 
 
-def _of_lengths(seconds: Sequence[float], what: str, which: str) -> Forecast:
+def _of_lengths(seconds: Sequence[float], which: str) -> Forecast:
     low, high = min(seconds), max(seconds)
     lengths = length(low) if len(seconds) == 1 else f"{length(low)} to {length(high)}"
-    return Forecast(statistics.median(seconds), high, f"{many(len(seconds), what)} {which} took {lengths}")
+    return Forecast(statistics.median(seconds), high, f"{many(len(seconds), 'finished run')} {which} took {lengths}")
 
 
 def without_seeds(text: str) -> str:

@@ -61,7 +61,7 @@ def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
         f"waits {length(wait_s)}, the median of {many(len(waits), 'job')} before it" if waits else "if it starts now"
     )
     rows.append(("ends", f"{_at(wait_s + known.seconds)}: {waiting}, and takes {length(known.seconds)}"))
-    return [*rows, *([("walltime", text)] if (text := walltime(plan, known)) else [])]
+    return [*rows, *([("--time", text)] if (text := walltime(plan, known)) else [])]
 
 
 def _hours(plan: Plan, seconds: float) -> str:
@@ -89,9 +89,9 @@ def walltime(plan: Plan, known: Forecast) -> str:
     if need_s <= time_s:
         if time_s < WASTED * need_s:
             return ""
-        return f"--time {_word(need_s)} is enough, and a shorter job often starts sooner than one of {length(time_s)}"
+        return f"{_word(need_s)} is enough, and a shorter job often starts sooner than one of {length(time_s)}"
     if limit_s is not None and need_s <= limit_s:
-        return f"--time {_word(need_s)} does it in one job; with {length(time_s)} it has to wait in the queue again"
+        return f"{_word(need_s)} does it in one job; with {length(time_s)} it has to wait in the queue again"
     usable_s = time_s - plan.resources.lead_s - START_UP_S
     if usable_s <= 0:
         return ""
@@ -99,9 +99,7 @@ def walltime(plan: Plan, known: Forecast) -> str:
     even_s = _rounded(MARGIN * known.most_s / n_jobs + START_UP_S + plan.resources.lead_s)
     last_s = known.most_s - (n_jobs - 1) * usable_s
     if n_jobs > 1 and last_s < usable_s / 2 and even_s < time_s:
-        return (
-            f"--time {_word(even_s)} fills all of {n_jobs} jobs; with {length(time_s)} the last needs {length(last_s)}"
-        )
+        return f"{_word(even_s)} fills all of {n_jobs} jobs; with {length(time_s)} the last needs {length(last_s)}"
     return ""
 
 
