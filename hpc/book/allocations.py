@@ -116,16 +116,17 @@ def end(run: RunDir, allocation: Allocation, energy_j: float | None) -> None:
 
 
 def _queued_s(run: RunDir, job: str, restarts: int, began: float) -> float | None:
-    """Return how long a job has waited: since it was submitted, or, if it follows other runs, since the last of them
-    has ended; of a requeued job, since the end of its last start."""
+    """Return how long a job has waited: since it was submitted, or, if it follows other runs or jobs, since the last of
+    them has ended; of a requeued job, since the end of its last start."""
     if restarts and (before := read(run)):
         return max(0.0, began - before[-1].ended)
     line = next((line for line in reversed(records.submissions(run)) if str(line.get("job")) == job), None)
     if line is None or line.get("kind") != "slurm":
         return 0.0 if line is not None else None
     parent = run.path.parent
-    inputs = [_ended(RunDir(parent / name)) for name in line.get("after", [])]
-    return max(0.0, began - max([line["time"], *inputs]))
+    ends = [_ended(RunDir(parent / name)) for name in line.get("after", [])]
+    ends += [one.ended for one in read(run)[-1:]] if line.get("successor") else []
+    return max(0.0, began - max([line["time"], *ends]))
 
 
 def _ended(run: RunDir) -> float:

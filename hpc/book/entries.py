@@ -7,8 +7,9 @@ job with GPUs is charged GPU-hours, one without CPU-hours (docs/book.md names th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from hpc.book import allocations, sacct, spans
 from hpc.book.allocations import SLURM, Allocation
@@ -39,6 +40,15 @@ class Entry:
     queued_s: float | None
     energy_j: float | None
     source: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "seconds": {kind: round(seconds, 3) for kind, seconds in self.seconds.items()}}
+
+    @classmethod
+    def of_json(cls, record: Mapping[str, Any]) -> Entry:
+        """Read an entry of another version: what that does not know is empty, what this does not know is left out."""
+        seconds = {kind: float(record["seconds"].get(kind, 0.0)) for kind in KINDS}
+        return cls(**{each.name: record.get(each.name) for each in fields(cls)} | {"seconds": seconds})
 
 
 @dataclass
@@ -86,6 +96,7 @@ BY: dict[str, Callable[[Entry], str]] = {
     "person": lambda entry: entry.person,
     "grant": lambda entry: entry.grant,
     "month": lambda entry: entry.month,
+    "job": lambda entry: f"{entry.run} {entry.job}",
 }
 
 
@@ -113,12 +124,12 @@ class Book:
             return {}
 
     def sums(self, by: str) -> list[Sum]:
-        """Return the rows of the book, in the order of their names; of runs, in that of their first jobs."""
+        """Return the rows of the book, in the order of their names; of runs and jobs, in that of time."""
         rows: dict[str, Sum] = {}
         for entry in self.entries:
             name = BY[by](entry)
             rows.setdefault(name, Sum(name)).add(entry)
-        return list(rows.values()) if by == "run" else sorted(rows.values(), key=lambda row: row.name)
+        return list(rows.values()) if by in ("run", "job") else sorted(rows.values(), key=lambda row: row.name)
 
     def total(self) -> Sum:
         total = Sum("total")

@@ -281,7 +281,7 @@ class VerbOptions:
     )
     by = option(
         "WORD", str, "search book", "the score of a trial, min:METRIC or max:METRIC (default: the stage's)",
-        book="what a row is: run (default), sweep, person, grant or month",
+        book="what a row is: run (default), sweep, person, grant, month or job",
     )  # fmt: skip
     csv = option("FILE", str, "book", "write the table with all of its numbers as CSV, too")
     latex = option("FILE", str, "book", "write it as LaTeX for a report, too")

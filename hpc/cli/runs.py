@@ -89,7 +89,7 @@ def show_book(args: Arguments, environ: Mapping[str, str]) -> int:
     from pathlib import Path
 
     from hpc.book import tables
-    from hpc.book.entries import BY, Book
+    from hpc.book.entries import BY, Book, Entry
     from hpc.errors import did_you_mean
     from hpc.runs.rundir import write_output
 
@@ -99,13 +99,21 @@ def show_book(args: Arguments, environ: Mapping[str, str]) -> int:
     words, elsewhere = _by_place(args.words, args.runs)
     chosen = {run.name: run for word in words for run in status.find_all(word, args.runs)}
     book = Book(list(chosen.values()) if args.words else status.all_runs(args.runs))
-    if elsewhere or (not args.words and _states_elsewhere(args.runs, [])):
-        book.notes.append("runs that ssh took to a cluster are not among them: give the line on its login node")
+    if elsewhere or (not args.words and _lives_elsewhere(args.runs)):
+        from hpc.remote import verbs
+
+        entries, notes = verbs.entries_of_book(args.runs, elsewhere)
+        book.entries += map(Entry.of_json, entries)
+        book.notes += notes
     rows = book.sums(by)
     for file, content in ((args.csv, tables.csv(rows, by)), (args.latex, tables.latex(rows, book.total(), by))):
         if file:
             write_output(Path(file), content)
-    print(_as_json(tables.as_records(rows, by)) if args.json else tables.text(book, by))
+    if args.json:
+        records_of_rows = [entry.to_json() for entry in book.entries] if by == "job" else tables.as_records(rows, by)
+        print(_as_json(records_of_rows))
+    else:
+        print(tables.text(book, by))
     return DONE
 
 

@@ -14,7 +14,7 @@ import pytest
 from hpc.book import allocations, sacct, spans, tables
 from hpc.book.allocations import Allocation
 from hpc.book.energy import Meter
-from hpc.book.entries import Book
+from hpc.book.entries import Book, Entry
 from hpc.book.sacct import Books, Wanted
 from hpc.cli import runs as verbs
 from hpc.cli.options import read
@@ -220,6 +220,14 @@ def test_the_table_for_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert r"50\%\_of=\$x\&y & 0.0556 & 0.444 & 0.222 & 65 \% & 15 \% & 10 \% & 10 \% & 0.0167 & 1 \\" in tex
     verbs.show_book(read([*line, "--json"]), {})
     assert json.loads(capsys.readouterr().out)[0]["lost_gpu_hours"] == pytest.approx(20 * 4 / 3600)
+
+
+def test_entries_of_a_cluster_are_the_same_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a laptop asks for them over ssh; a version that does not know all fields leaves the others out."""
+    run = run_of_slurm(tmp_path / "runs", "train-a")
+    verbs.show_book(read(["book", "--runs", f"{tmp_path}/runs", "--by", "job", "--json"]), {})
+    entries = [Entry.of_json(record | {"new": 1}) for record in json.loads(capsys.readouterr().out)]
+    assert entries == Book([run], ask=lambda jobs: NOBODY).entries
 
 
 def test_what_a_book_is_not_kept_by(tmp_path: Path) -> None:

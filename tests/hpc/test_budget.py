@@ -114,11 +114,11 @@ def test_a_plan_says_what_it_costs_by_runs_of_the_same_shape() -> None:
         finished(other, 7200.0 if "n=5" in other.settings else 5400.0)
     rows = dict(plans("count", "n=6", *line)[0].cost)
     assert rows["cost"] == (
-        "about 3 GPU-hours (3 finished runs of count with other settings took 60 min to 2 h); at most 20 GPU-hours in a "
-        "job of its walltime"
+        "about 3 GPU-hours (3 finished runs of count with other settings took 60 min to 2 h); at most 20 GPU-hours in "
+        "a job of its walltime"
     )
     assert "waits 10 min, the median of 3 jobs before it, and takes 1.5 h" in rows["ends"]
-    assert rows["--time"].startswith("150m is enough, and a shorter job often starts sooner")
+    assert rows["--time"].startswith("160m is enough, and a shorter job often starts sooner")
     assert "cost" not in dict(plans("count", "n=3", *line)[0].cost), "it is finished"
     four = dict(plans("count", "n=6", "--gpus", "4", "--time", "10h")[0].cost)
     assert "not known" in four["cost"], "that is another shape"
