@@ -168,8 +168,8 @@ def _allocation(line: Mapping[str, Any]) -> Allocation | None:
             cpus=int(line["cpus"]),
             gpus=int(line["gpus"]),
             account=str(line.get("account", "")),
-            queued_s=line.get("queued_s"),
-            energy_j=line.get("energy_j"),
+            queued_s=None if line.get("queued_s") is None else float(line["queued_s"]),
+            energy_j=None if line.get("energy_j") is None else float(line["energy_j"]),
         )
     except (KeyError, TypeError, ValueError):  # a line that a disk has damaged: that start is not counted
         return None
@@ -181,7 +181,7 @@ def _last_sign(run: RunDir, began: float, limit: float, is_last: bool) -> float:
     if is_last and is_running(run):
         return limit
     signs = [began, heard_of(run), *(line["ended"] for line in attempts(run))]
-    return max(sign for sign in signs if began <= sign <= limit)
+    return max((sign for sign in signs if began <= sign <= limit), default=began)
 
 
 def is_running(run: RunDir) -> bool:
@@ -234,14 +234,14 @@ def _unaccounted(run: RunDir, number: int, start: Mapping[str, Any]) -> records.
     return line
 
 
-def of_attempts(run: RunDir, plan: Mapping[str, Any]) -> list[Allocation]:
-    """Return the allocations of a run that has noted none: by its attempts, as its plan asked for them."""
+def of_attempts(run: RunDir, plan: Mapping[str, Any], until: float) -> list[Allocation]:
+    """Return the allocations of a run until it has noted them: by its attempts, as its plan asked for them."""
     if not {"nodes", "ranks_per_node", "gpus_per_node"} <= plan.get("resources", {}).keys() or "site" not in plan:
         return []
     had = of_run(plan)
     jobs: dict[str, list[records.Attempt]] = {}
     for line in attempts(run):
-        if line["ended"] > line["started"]:
+        if line["started"] < line["ended"] and line["started"] < until:
             jobs.setdefault(str(line.get("job") or ""), []).append(line)
     spans = {job: (min(a["started"] for a in each), max(a["ended"] for a in each)) for job, each in jobs.items()}
     return [
@@ -264,4 +264,6 @@ def owner(run: RunDir) -> str:
 
 def by_records(run: RunDir, plan: Mapping[str, Any]) -> list[Allocation]:
     """Return the allocations of a run by its own records."""
-    return read(run) or of_attempts(run, plan)
+    noted = read(run)
+    until = noted[0].began if noted else float("inf")
+    return [*of_attempts(run, plan, until), *noted]

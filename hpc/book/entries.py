@@ -208,15 +208,13 @@ def _completed(one: Allocation, by_records: Sequence[Allocation], plan: records.
     """Return a job of Slurm's books with what those lack and the records of the run have: the GPUs, where the site does
     not note them, and the energy, where Slurm does not measure it."""
     assert one.source == SLURM
-    same = [other for other in by_records if other.job == one.job and other.began < one.ended + 1 > one.began]
-    same = [other for other in same if abs(other.began - one.began) < SAME_S or other.restarts == one.restarts] or same
+    same = sorted((other for other in by_records if other.job == one.job), key=lambda it: abs(it.began - one.began))
     if one.gpus == NOT_NOTED:
-        gpus = same[-1].gpus if same else allocations.of_plan(plan["resources"])["gpus"]
-        one = replace(one, gpus=gpus)
-    if one.energy_j is None and same:
-        one = replace(one, energy_j=same[-1].energy_j)
+        one = replace(one, gpus=same[0].gpus if same else allocations.of_plan(plan["resources"])["gpus"])
+    if one.energy_j is None and same and abs(same[0].began - one.began) < SAME_S:
+        one = replace(one, energy_j=same[0].energy_j)
     return one
 
 
 SAME_S = 120.0
-"""A supervisor begins this soon after its job."""
+"""How long after its job a supervisor may begin."""

@@ -49,7 +49,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     code = snapshot.sent(environ) or snapshot.look(packages)
     coming = [science.name for science in sciences]
     for science in sciences:
-        check_inputs(science, runs, coming)
+        preflight.check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
     reasons = [_reason(science, sciences, args, runs) for science in sciences]
     labels = [
@@ -311,34 +311,6 @@ def _named(runs: Path) -> Callable[[str], list[RunDir]]:
         return status.meant(ref, runs) if ref and run and not run.path.exists() else []
 
     return look
-
-
-def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
-    """Refuse a plan whose inputs do not exist and are not `coming`, the runs planned before this one."""
-    for field, ref in science.inputs.items():
-        run = input_run(ref, runs)
-        if ref in coming or (run.result if run else Path(ref)).exists():
-            continue
-        if run is None:
-            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
-        if run.path.exists():
-            raise ConfigError(
-                f"{science.stage}.{field} is the run {ref}, which is not finished: "
-                f"see `python -m hpc.launch status {ref}`"
-            )
-        if "," in ref:
-            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: several are [{ref}]")
-        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
-        if stage is None:
-            raise ConfigError(
-                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
-                f"status`, or give a folder, {field}=path/to/folder"
-            )
-        raise ConfigError(
-            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
-            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
-            f"or give a folder, {field}=path/to/folder"
-        )
 
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from hpc.runs import folding, submissions
 from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.slurm import words
 
-NOON = time.mktime((2026, 11, 28, 12, 0, 0, 0, 0, -1))
+NOON = time.mktime((2024, 11, 28, 12, 0, 0, 0, 0, -1))
 NOBODY = Books({})
 
 
@@ -80,10 +80,10 @@ def test_an_attempt_that_was_stopped_before_it_saved_is_lost_and_its_steps_are_n
 
 
 def test_a_night_across_two_months_is_in_both() -> None:
-    midnight = time.mktime((2026, 12, 1, 0, 0, 0, 0, 0, -1))
+    midnight = time.mktime((2024, 12, 1, 0, 0, 0, 0, 0, -1))
     months = spans.by_month([spans.Span(midnight - 3600, midnight + 7200, "useful")])
     assert {month: sum(one.seconds for one in each) for month, each in months.items()} == {
-        "2026-11": 3600.0, "2026-12": 7200.0
+        "2024-11": 3600.0, "2024-12": 7200.0
     }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_every_grouping_has_all_hours(tmp_path: Path, by: str) -> None:
     assert total.charged_cpu_hours == 0 and total.energy_kwh == pytest.approx(3.0)
     names = {
         "run": ["train-a", "train-b", "train-c"], "sweep": ["pilot", "train-c"], "grant": ["plgx", "plgy"],
-        "month": ["2026-11", "2026-12"], "person": [allocations.owner(runs[0])],
+        "month": ["2024-11", "2024-12"], "person": [allocations.owner(runs[0])],
     }  # fmt: skip
     assert [row.name for row in rows] == names[by]
     assert total.share("useful") == pytest.approx(HALVES["useful"] / 200)
