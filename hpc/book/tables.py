@@ -11,7 +11,8 @@ from hpc.book.entries import Book, Sum
 from hpc.book.spans import KINDS
 from hpc.media import many
 
-HEAD = ("RUNS", "JOBS", "HOURS", "CPU-H", "GPU-H", "USEFUL", "REDONE", "LOST", "IDLE", "QUEUED", "KWH")
+HEAD = ("HOURS", "CPU-H", "GPU-H", "USEFUL", "REDONE", "LOST", "IDLE", "QUEUED", "KWH")
+"""After the name, and the number of runs of a row that may have several: a line fits into 80 columns."""
 NOT_MEASURED = "-"
 
 
@@ -21,8 +22,10 @@ def text(book: Book, by: str) -> str:
         return "\n".join(["nothing was spent yet", *book.notes])
     rows = book.sums(by)
     total = book.total()
-    lines = [(by.upper(), *HEAD), *(_cells(row) for row in rows)]
-    lines += [_cells(total)] if len(rows) > 1 else []
+    has_several = by not in ("run", "job")
+    shown = [*rows, total] if len(rows) > 1 else rows
+    lines = [(by.upper(), *(["RUNS"] if has_several else []), *HEAD)]
+    lines += [(row.name, *([str(len(row.runs))] if has_several else []), *_cells(row)) for row in shown]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     table = [
         "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
@@ -32,15 +35,17 @@ def text(book: Book, by: str) -> str:
 
 
 def _cells(row: Sum) -> tuple[str, ...]:
+    """Return the cells of a row after its name."""
     return (
-        media.one_line(row.name),
-        str(len(row.runs)),
-        str(len(row.jobs)),
-        *(number(sum(hours.values())) for hours in (row.hours, row.cpu_hours, row.gpu_hours)),
+        *(_hours(sum(hours.values())) for hours in (row.hours, row.cpu_hours, row.gpu_hours)),
         *(_percent(row.share(kind)) for kind in KINDS),
-        number(row.queued_hours),
-        NOT_MEASURED if row.energy_kwh is None else number(row.energy_kwh),
+        _hours(row.queued_hours),
+        NOT_MEASURED if row.energy_kwh is None else _hours(row.energy_kwh),
     )
+
+
+def _hours(hours: float) -> str:
+    return "<0.01" if 0 < hours < 0.01 else number(hours)
 
 
 def _percent(share: float) -> str:
@@ -50,20 +55,16 @@ def _percent(share: float) -> str:
 def sentences(book: Book, total: Sum) -> list[str]:
     """Say what a grant is charged, by whose word, and whether the energy is that of all."""
     sources = ", ".join(f"{many(n, 'job')} by {_WHOSE[source]}" for source, n in book.sources.items())
-    charged = f"{number(sum(total.gpu_hours.values()))} GPU-hours and {number(total.charged_cpu_hours)} CPU-hours"
+    gpu_hours = number(sum(total.gpu_hours.values()))
     whole = sum(total.hours.values())
     measured = total.measured_hours / whole if whole else 0.0
-    energy = (
-        "no energy: neither Slurm nor the machine has measured any"
-        if total.energy_kwh is None
-        else f"energy of {_percent(measured)} of the hours"
-        if measured < 0.995
-        else ""
-    )
     return [
-        f"charged as PLGrid counts, jobs with GPUs by GPUs and others by cores: {charged}",
-        f"{sources}; shares are of GPU-hours where a row has any, else of CPU-hours",
-        *([energy] if energy else []),
+        f"charged as PLGrid counts: {gpu_hours} GPU-hours, and {number(total.charged_cpu_hours)} CPU-hours of jobs "
+        "without GPUs",
+        f"counted: {sources}",
+        "shares: of GPU-hours where a row has any, else of CPU-hours",
+        *(["energy: not measured, neither by Slurm nor by the machine"] if total.energy_kwh is None else []),
+        *([f"energy: of {_percent(measured)} of the hours"] if 0 < measured < 0.995 else []),
         *book.notes,
     ]
 
@@ -133,5 +134,4 @@ def latex(rows: Sequence[Sum], total: Sum, by: str) -> str:
 
 
 def _latex_row(row: Sum) -> str:
-    name, _, _, *cells = _cells(row)
-    return f"{' & '.join(map(media.latex, (name, *cells)))} \\\\"
+    return f"{' & '.join(map(media.latex, (row.name, *_cells(row))))} \\\\"

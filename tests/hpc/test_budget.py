@@ -1,7 +1,6 @@
 """Budgets and what a plan says of its cost: what cannot be paid is refused, and a run stops when its part is spent."""
 
 import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -180,4 +179,4 @@ def test_a_run_stops_when_its_budget_is_spent_and_goes_on_with_another(launch: L
     assert "total             21" in launch("resume", run.name, "--budget", "10cpuh").stdout
     assert records.plan(run)["budget"] == {"hours": 10.0, "unit": "cpuh"}
     table = launch("book").stdout.splitlines()
-    assert table[1].split()[:3] == [run.name, "1", "2"], os.linesep.join(table)
+    assert table[1].split()[0] == run.name and "counted: 2 jobs by the word of their supervisors" in table, table
