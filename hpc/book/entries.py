@@ -48,7 +48,8 @@ class Entry:
     def of_json(cls, record: Mapping[str, Any]) -> Entry:
         """Read an entry of another version: what that does not know is empty, what this does not know is left out."""
         seconds = {kind: float(record["seconds"].get(kind, 0.0)) for kind in KINDS}
-        return cls(**{each.name: record.get(each.name) for each in fields(cls)} | {"seconds": seconds})
+        values: dict[str, Any] = {each.name: record.get(each.name) for each in fields(cls)}
+        return cls(**values | {"seconds": seconds})
 
 
 @dataclass
