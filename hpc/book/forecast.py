@@ -61,6 +61,15 @@ class Past(NamedTuple):
     metrics: Mapping[str, Any]
     queued_s: Sequence[float]
     partition: str
+    time_s: int | None
+    """The walltime of its jobs."""
+
+
+class Wait(NamedTuple):
+    """How long a job of some walltime has waited in the queue."""
+
+    time_s: int
+    queued_s: float
 
 
 class History:
@@ -93,13 +102,14 @@ class History:
                 metrics=result.get("metrics") or {},
                 queued_s=[one.queued_s for one in allocations.read(run) if one.queued_s is not None],
                 partition=plan["resources"].get("partition", ""),
+                time_s=plan["resources"].get("time_s"),
             )
 
-    def queued_s(self, site: str, partition: str) -> list[float]:
+    def waits(self, site: str, partition: str) -> list[Wait]:
         """Return how long jobs of the runs that were looked at have waited in a partition."""
         past = [one for each in self._of_stage.values() for one in each]
         same = [one for one in past if one.shape.site == site and one.partition == partition]
-        return [seconds for one in same for seconds in one.queued_s]
+        return [Wait(one.time_s or 0, seconds) for one in same for seconds in one.queued_s]
 
 
 def forecast(history: History, run: RunDir, stage: str, values: Mapping[str, Any], shape: Shape) -> Forecast | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpc.book import forecast
 from hpc.book.budget import WORDS, Unit, hours_text
-from hpc.book.forecast import Forecast, History, length
+from hpc.book.forecast import Forecast, History, Wait, length
 from hpc.config import stages
 from hpc.media import many
 from hpc.plan.plan import Plan
@@ -55,13 +55,17 @@ def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
         if known.seconds / 3600 * limit.per_hour(int(job["cpus"]), int(job["gpus"])) > limit.hours:
             most = f"{most}{most and '; '}more than its budget, so it will stop before its end"
     rows = [("cost", f"about {_hours(plan, known.seconds)} ({known.why}){most and f'; {most}'}")]
-    waits = history.queued_s(plan.site.name, plan.resources.partition) if plan.site.kind == "slurm" else []
-    wait_s = statistics.median(waits) if waits else 0.0
+    waits = history.waits(plan.site.name, plan.resources.partition) if plan.site.kind == "slurm" else []
+    wait_s = _median(waits)
     waiting = (
         f"waits {length(wait_s)}, the median of {many(len(waits), 'job')} before it" if waits else "if it starts now"
     )
     rows.append(("ends", f"{_at(wait_s + known.seconds)}: {waiting}, and takes {length(known.seconds)}"))
-    return [*rows, *([("--time", text)] if (text := walltime(plan, known)) else [])]
+    return [*rows, *([("--time", text)] if (text := walltime(plan, known, waits)) else [])]
+
+
+def _median(waits: Sequence[Wait]) -> float:
+    return statistics.median(wait.queued_s for wait in waits) if waits else 0.0
 
 
 def _hours(plan: Plan, seconds: float) -> str:
@@ -79,9 +83,9 @@ def _at(seconds: float) -> str:
     return time.strftime("about %a %d %b %H:%M", time.localtime(time.time() + seconds))
 
 
-def walltime(plan: Plan, known: Forecast) -> str:
+def walltime(plan: Plan, known: Forecast, waits: Sequence[Wait] = ()) -> str:
     """Propose a walltime that is enough and not much more; or, if the run needs several jobs, one that fills all of
-    them. Empty if the plan's own does."""
+    them. Empty if the plan's own does. `waits`: of jobs before it, in its partition."""
     time_s, limit_s = plan.resources.time_s, _limit_s(plan)
     if time_s is None or plan.site.kind != "slurm":
         return ""
@@ -89,7 +93,7 @@ def walltime(plan: Plan, known: Forecast) -> str:
     if need_s <= time_s:
         if time_s < WASTED * need_s:
             return ""
-        return f"{_word(need_s)} is enough, and a shorter job often starts sooner than one of {length(time_s)}"
+        return f"{_word(need_s)} is enough; {_of_the_queue(waits, math.sqrt(need_s * time_s))}"
     if limit_s is not None and need_s <= limit_s:
         return f"{_word(need_s)} does it in one job; with {length(time_s)} it has to wait in the queue again"
     usable_s = time_s - plan.resources.lead_s - START_UP_S
@@ -101,6 +105,14 @@ def walltime(plan: Plan, known: Forecast) -> str:
     if n_jobs > 1 and last_s < usable_s / 2 and even_s < time_s:
         return f"{_word(even_s)} fills all of {n_jobs} jobs; with {length(time_s)} the last needs {length(last_s)}"
     return ""
+
+
+def _of_the_queue(waits: Sequence[Wait], between_s: float) -> str:
+    """Say what the queue has made of jobs that are shorter than that, and of longer ones."""
+    short, long = [one for one in waits if one.time_s <= between_s], [one for one in waits if one.time_s > between_s]
+    if not short or not long:
+        return "a shorter job often starts sooner"
+    return f"such jobs have waited {length(_median(short))} here, longer ones {length(_median(long))}"
 
 
 def _limit_s(plan: Plan) -> int | None:

@@ -117,7 +117,7 @@ def test_a_plan_says_what_it_costs_by_runs_of_the_same_shape() -> None:
         "a job of its walltime"
     )
     assert "waits 10 min, the median of 3 jobs before it, and takes 1.5 h" in rows["ends"]
-    assert rows["--time"].startswith("160m is enough, and a shorter job often starts sooner")
+    assert rows["--time"].startswith("160m is enough; a shorter job often starts sooner")
     assert "cost" not in dict(plans("count", "n=3", *line)[0].cost), "it is finished"
     four = dict(plans("count", "n=6", "--gpus", "4", "--time", "10h")[0].cost)
     assert "not known" in four["cost"], "that is another shape"
@@ -132,6 +132,13 @@ def test_a_sweep_says_what_it_costs_and_when_it_ends() -> None:
     assert text.startswith("4 runs; about 8 GPU-hours; at most 16 GPU-hours in one job each; done about ")
     assert text.endswith("if they start now, 2 at a time")
     assert costs._until_the_last([plan for plan in swept if plan.forecast], 2) == pytest.approx(2 * 3600)
+
+
+def test_what_the_queue_did_is_said_of_short_and_long_jobs() -> None:
+    for n, time_, queued_s in ((3, "1h", 300.0), (4, "1h", 900.0), (5, "10h", 9000.0)):
+        finished(plans("count", f"n={n}", "--gpus", "1", "--time", time_)[0], 1200.0, queued_s=queued_s)
+    rows = dict(plans("count", "n=6", "--gpus", "1", "--time", "10h")[0].cost)
+    assert rows["--time"].endswith("is enough; such jobs have waited 10 min here, longer ones 2.5 h")
 
 
 @pytest.mark.parametrize(
