@@ -13,14 +13,15 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hpc.runs import folding, records
 from hpc.runs.folding import ALLOCATIONS
 from hpc.runs.rundir import Damaged, RunDir, all_lines, append_line, committed_steps, read_json
 
+T = TypeVar("T", int, float)
 SLURM, SUPERVISOR, ATTEMPTS = "Slurm", "supervisor", "attempts"
 """Whose word an allocation is."""
 
@@ -140,9 +141,9 @@ def read(run: RunDir) -> list[Allocation]:
     """Return the allocations of a run, in their order, as its supervisors have noted them."""
     lines = [line for line in all_lines(run.allocations) or folding.folded(run, ALLOCATIONS) if line is not None]
     starts: list[dict[str, Any]] = []
-    last_of: dict[tuple[Any, Any], dict[str, Any]] = {}
+    last_of: dict[str, dict[str, Any]] = {}
     for line in lines:
-        key = line.get("job"), line.get("restarts")
+        key = f"{line.get('job')}/{line.get('restarts')}"
         if "began" in line:
             last_of[key] = dict(line)
             starts.append(last_of[key])
@@ -161,18 +162,26 @@ def _allocation(line: Mapping[str, Any]) -> Allocation | None:
     try:
         return Allocation(
             job=str(line["job"]),
-            restarts=int(line["restarts"]),
-            began=float(line["began"]),
-            ended=float(line.get("ended", 0.0)),
-            nodes=int(line["nodes"]),
-            cpus=int(line["cpus"]),
-            gpus=int(line["gpus"]),
+            restarts=_number(int, line["restarts"]),
+            began=_number(float, line["began"]),
+            ended=_number(float, line.get("ended", 0.0)),
+            nodes=_number(int, line["nodes"]),
+            cpus=_number(int, line["cpus"]),
+            gpus=_number(int, line["gpus"]),
             account=str(line.get("account", "")),
-            queued_s=None if line.get("queued_s") is None else float(line["queued_s"]),
-            energy_j=None if line.get("energy_j") is None else float(line["energy_j"]),
+            queued_s=None if line.get("queued_s") is None else _number(float, line["queued_s"]),
+            energy_j=None if line.get("energy_j") is None else _number(float, line["energy_j"]),
         )
-    except (KeyError, TypeError, ValueError):  # a line that a disk has damaged: that start is not counted
+    except (KeyError, TypeError, ValueError, OverflowError):  # a disk has damaged it: that start is not counted
         return None
+
+
+def _number(kind: Callable[[Any], T], value: Any) -> T:
+    """Read a number that is not below zero; nothing here is near the largest time there is."""
+    number = kind(value)
+    if not 0 <= number < records.LATEST:
+        raise ValueError(value)
+    return number
 
 
 def _last_sign(run: RunDir, began: float, limit: float, is_last: bool) -> float:

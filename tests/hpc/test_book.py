@@ -135,6 +135,19 @@ def test_a_job_that_was_killed_ended_when_it_was_last_heard_of(tmp_path: Path) -
     assert [each.ended for each in allocations.read(run)] == [NOON + 132, NOON + 195], "before the next one began"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[7]", '{"job": [7]}', '{"began": 1}', '{"job": "7", "restarts": 0, "began": NaN}', '{"began": 1e999}',
+     '{"job": "7", "restarts": 0, "began": 1, "nodes": -1, "cpus": 1e99, "gpus": 0}', '{"job": {}, "ended": "x"}'],
+)  # fmt: skip
+def test_a_damaged_line_costs_no_more_than_itself(tmp_path: Path, damage: str) -> None:
+    run = run_of_slurm(tmp_path, "train-a")
+    before = Book([run], ask=lambda jobs: NOBODY).total()
+    with open(run.allocations, "a") as file:
+        file.write(f"{damage}\n")
+    assert Book([run], ask=lambda jobs: NOBODY).total() == before
+
+
 SACCT = """\
 7|train-a|anna|plgx-gpu|{submit}|{submit}|{start}|120|8|billing=8,cpu=8,energy=500,gres/gpu:a100=4,node=2|7200000|2
 7|train-a|anna|plgx-gpu|{again}|{eligible}|{restart}|80|8|billing=8,cpu=8,gres/gpu=4,gres/gpu:a100=4,node=2|0|2
@@ -161,12 +174,13 @@ def with_sacct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("with_sacct")
 def test_slurms_hours_count_where_there_are_any(tmp_path: Path) -> None:
     run = run_of_slurm(tmp_path / "runs", "train-a")
+    second = {"job": "7", "restarts": 1, "began": NOON + 131, "nodes": 2, "cpus": 8, "gpus": 4}
+    append_line(run.allocations, second, {"job": "7", "restarts": 1, "ended": NOON + 210, "energy_j": 3.6e6})
     book = Book([run])
     row = book.sums("grant")[0]
     assert (row.name, len(row.jobs)) == ("plgx-gpu", 2)
-    assert sum(row.hours.values()) == pytest.approx(200 / 3600) and sum(row.gpu_hours.values()) == pytest.approx(
-        800 / 3600
-    )
+    assert sum(row.hours.values()) == pytest.approx(200 / 3600)
+    assert sum(row.gpu_hours.values()) == pytest.approx(800 / 3600)
     assert row.queued_hours == pytest.approx((69 + 5) / 3600)
     assert row.energy_kwh == pytest.approx(2.0 + 1.0), "Slurm's of the first start, the supervisor's of the second"
     assert book.sums("person")[0].name == "anna" and book.sources == {"Slurm": 2}
