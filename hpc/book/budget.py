@@ -28,7 +28,7 @@ class Budget:
     @property
     def word(self) -> str:
         """As it is given on the command line."""
-        return f"{number(self.hours)}{self.unit}"
+        return f"{self.hours:.12g}{self.unit}"
 
     def spent_by(self, each: Allocation) -> float:
         """Return the hours of this unit that an allocation has cost."""

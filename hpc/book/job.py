@@ -60,7 +60,7 @@ class Account:
     def sentence(self) -> str:
         """Say that the budget is spent, and how the run goes on."""
         assert self.budget is not None
-        more = Budget(2 * self.budget.hours, self.budget.unit).word
+        more = f"{number(2 * self.budget.hours)}{self.budget.unit}"
         return (
             f"its budget of {self.budget} is spent ({number(self.spent())}): `resume {self.run.name} --budget {more}` "
             "goes on from there"

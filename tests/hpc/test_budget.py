@@ -38,6 +38,12 @@ def test_what_is_no_budget(text: str) -> None:
         options.read(["count", "--budget", text])
 
 
+def test_a_budget_is_passed_on_to_the_digit() -> None:
+    assert [options.read(["count", "--budget", text]).budget for text in ("12345.678cpuh", "0.5 GPUH")] == [
+        "12345.678cpuh", "0.5gpuh"
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_paid_is_refused_with_what_can() -> None:
     line = ["count", "--nodes", "2", "--gpus", "4", "--time", "10h"]
     with pytest.raises(ConfigError) as refused:
