@@ -19,6 +19,7 @@ from eegdecode.training.config import Estimate, Soup, Train, check_ranks, is_low
 from hpc.config.stages import (
     Searched,
     checked_by,
+    estimates,
     exact_unless,
     imports,
     leaves,
@@ -153,9 +154,11 @@ def train(cfg: Train, ctx: Context) -> Metrics:
 
 
 @on_gpus
+@estimates("train")
+@with_meaning({2: "without a GPU it gives CPU-hours and no price, where it gave GPU-hours that nobody spends"})
 @checked_by(check_training)
 def estimate(cfg: Estimate, ctx: Context) -> Metrics:
-    """Estimate hours, GPU-hours and price of a training, from a few steps of it on the machine where it runs."""
+    """Estimate what a training costs, in hours, GPU-hours (without a GPU CPU-hours) and money, from a few steps."""
     from eegdecode.training import estimate
 
     return estimate.run(cfg, ctx)

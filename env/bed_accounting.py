@@ -98,6 +98,7 @@ AccountingStorageHost={host}
 AccountingStoragePort={port}
 AccountingStoragePass={directory}/munge/socket
 AccountingStorageEnforce=associations,limits,qos
+AccountingStorageTRES=gres/gpu
 """
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,10 @@ import numpy as np
 
 from eegdecode.training import loop
 from eegdecode.training.config import Estimate, Optim
+from hpc.media import many
+from hpc.rank import threads
 from hpc.rank.context import Context
+from hpc.runs import records
 from hpc.runs.rundir import committed_steps, read_lines
 
 log = logging.getLogger(__name__)
@@ -42,15 +46,28 @@ def run(cfg: Estimate, ctx: Context) -> dict[str, object]:
     if not ctx.world.is_first:
         return {}
     step_s, whole_s = counted(cfg.optim, read_lines(ctx.run.metrics), first, took_s)
-    hours = whole_s / 3600
-    gpu_hours = hours * ctx.world.size
-    figures: dict[str, object] = {"hours": hours, "gpu_hours": gpu_hours, "step_s": step_s, "steps": cfg.optim.steps}
-    sentence = f"{cfg.optim.steps} steps of {step_s:.3g} s: {hours:.2f} h on {ctx.world.size} rank(s)"
-    if cfg.price_a_day:
-        figures["price"] = gpu_hours / 24 * cfg.price_a_day
-        sentence += f", {figures['price']:.2f} at {cfg.price_a_day:g} a GPU and day"
-    log.info("%s", sentence)
-    return figures
+    resources = records.plan(ctx.run).get("resources", {})
+    n_gpus = resources.get("nodes", 1) * resources.get("gpus_per_node", 0)
+    n_cpus = ctx.world.size * threads.given(os.environ)
+    figures, sentence = costs(whole_s / 3600, n_gpus, n_cpus, cfg.price_a_day)
+    log.info("%d steps of %.3g s on %s: %s", cfg.optim.steps, step_s, many(ctx.world.size, "rank"), sentence)
+    return figures | {"step_s": step_s, "steps": cfg.optim.steps}
+
+
+def costs(hours: float, n_gpus: int, n_cpus: int, price_a_day: float) -> tuple[dict[str, object], str]:
+    """Return what so many hours cost, as figures and as a sentence: in GPU-hours, or without a GPU in CPU-hours, which
+    have no price of a GPU."""
+    if not n_gpus:
+        cpu_hours = hours * n_cpus
+        unpriced = "; no price, as price_a_day is that of a GPU" if price_a_day else ""
+        return {"hours": hours, "cpu_hours": cpu_hours}, f"{hours:.2f} h, {cpu_hours:.3g} CPU-hours{unpriced}"
+    gpu_hours = hours * n_gpus
+    figures: dict[str, object] = {"hours": hours, "gpu_hours": gpu_hours}
+    sentence = f"{hours:.2f} h, {gpu_hours:.3g} GPU-hours"
+    if price_a_day:
+        figures["price"] = gpu_hours / 24 * price_a_day
+        sentence += f", {figures['price']:.2f} at {price_a_day:g} a GPU and day"
+    return figures, sentence
 
 
 def counted(cfg: Optim, lines: Sequence[dict[str, float]], first: int, took_s: float) -> tuple[float, float]:

@@ -110,6 +110,12 @@ def readers(text: str) -> str:
     return text
 
 
+def hours_to_spend(text: str) -> str:
+    from hpc.book import budget  # by those who give one
+
+    return budget.parse(text).word
+
+
 PLAN = "STAGE pipeline sweep search bench resume drill export replay"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
 START = "STAGE pipeline sweep bench resume"
@@ -173,8 +179,10 @@ class Option:
 # As of dataclasses.field, the type that these return is that of the parsed value, which mypy sees at `args.nodes`
 
 
-def option(metavar: str, convert: Callable[[str], T], verbs: str, what: str, slurm: str = "") -> T | None:
-    row: Any = Option(metavar, convert, verbs, what, None, slurm)
+def option(
+    metavar: str, convert: Callable[[str], T], verbs: str, what: str, slurm: str = "", **for_verbs: str
+) -> T | None:
+    row: Any = Option(metavar, convert, verbs, what, None, slurm, for_verbs)
     return row
 
 
@@ -245,6 +253,10 @@ class RunOptions:
     )
     again = flag("STAGE pipeline sweep", "make a new run even if there is one with the same settings")
     only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
+    budget = option(
+        "50gpuh", hours_to_spend, START,
+        "hours of GPUs, or of cores as 2000cpuh: what costs more is refused, and a run stops when its part is spent",
+    )  # fmt: skip
     dry_run = flag(
         f"{START} search clean replay",
         "print the plan and the batch script, and do nothing",
@@ -256,7 +268,7 @@ class RunOptions:
     )
     yes = flag("sweep bench stop replay", "do not ask before acting on many runs, or running a capsule's own code")
     json = flag(
-        f"{START} search status why stop recipes sites settings fetch replay FILES",
+        f"{START} search status book why stop recipes sites settings fetch replay FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
     output = option("FILE", str, "export settings fetch capsule FILES", "the file to write (default: the terminal)")
@@ -267,7 +279,12 @@ class VerbOptions:
     sampler = option_or(
         "tpe", "NAME", str, "search", "how trials are proposed: tpe, random, or one of optuna's, as optuna:GPSampler"
     )
-    by = option("min:METRIC", str, "search", "the score of a trial, or max:METRIC (default: the stage's)")
+    by = option(
+        "WORD", str, "search book", "the score of a trial, min:METRIC or max:METRIC (default: the stage's)",
+        book="what a row is: run (default), sweep, person, grant, month or job",
+    )  # fmt: skip
+    csv = option("FILE", str, "book", "write the table with all of its numbers as CSV, too")
+    latex = option("FILE", str, "book", "write it as LaTeX for a report, too")
     halving = option(
         "STEPS", str, "search", "train all to STEPS only, and the best third on to three times as many (ASHA); 100:4"
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config
+from hpc.book import budget
+from hpc.book.budget import Budget
 from hpc.cli import preflight
 from hpc.cli.options import GROUPS, OPTIONS, SBATCH_WORDS, SYNONYMS, Arguments
 from hpc.cli.table import SWEEPS, VERBS
@@ -20,12 +22,12 @@ from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.plan import meanings, plan, protocol, snapshot
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import input_run
-from hpc.runs import sharing, status
+from hpc.runs import records, sharing, status
 from hpc.runs.rundir import RunDir
 from hpc.site import allocation, gpus
 from hpc.site.allocation import Resources, Site
 from hpc.slurm import sbatch_words
-from hpc.submit import node_counts, test_only
+from hpc.submit import budgets, costs, node_counts, test_only
 
 FOR_SBATCH = ("as it is", "words")
 DROPPED = "none"
@@ -47,7 +49,7 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     code = snapshot.sent(environ) or snapshot.look(packages)
     coming = [science.name for science in sciences]
     for science in sciences:
-        check_inputs(science, runs, coming)
+        preflight.check_inputs(science, runs, coming)
     read = {ref for science in sciences for ref in science.inputs.values()}
     reasons = [_reason(science, sciences, args, runs) for science in sciences]
     labels = [
@@ -78,7 +80,16 @@ def make(args: Arguments, environ: Mapping[str, str]) -> list[Plan]:
     request["on"] = chosen.site.name  # also if it was detected
     plans = [dataclasses.replace(plan, site=chosen.site, resources=chosen.resources) for plan in plans]
     plans = node_counts.chosen(plans, environ)
-    return preflight.checked(plans, environ)
+    if limit := _budget(args, plans[0]):
+        plans = budgets.shared(plans, limit)
+    return costs.noted(preflight.checked(plans, environ))
+
+
+def _budget(args: Arguments, planned: Plan) -> Budget | None:
+    """Return the budget of the runs of a line; a run that continues keeps the one that it had."""
+    if args.budget is not None:
+        return budget.parse(args.budget)
+    return budget.of_record(records.plan(planned.run).get("budget")) if args.verb == "resume" else None
 
 
 def refuse_secrets(args: Arguments, sciences: Sequence[Science] = ()) -> None:
@@ -300,34 +311,6 @@ def _named(runs: Path) -> Callable[[str], list[RunDir]]:
         return status.meant(ref, runs) if ref and run and not run.path.exists() else []
 
     return look
-
-
-def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
-    """Refuse a plan whose inputs do not exist and are not `coming`, the runs planned before this one."""
-    for field, ref in science.inputs.items():
-        run = input_run(ref, runs)
-        if ref in coming or (run.result if run else Path(ref)).exists():
-            continue
-        if run is None:
-            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
-        if run.path.exists():
-            raise ConfigError(
-                f"{science.stage}.{field} is the run {ref}, which is not finished: "
-                f"see `python -m hpc.launch status {ref}`"
-            )
-        if "," in ref:
-            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: several are [{ref}]")
-        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
-        if stage is None:
-            raise ConfigError(
-                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
-                f"status`, or give a folder, {field}=path/to/folder"
-            )
-        raise ConfigError(
-            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
-            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
-            f"or give a folder, {field}=path/to/folder"
-        )
 
 
 def _asked(args: Arguments, runs: Path) -> dict[str, Any]:

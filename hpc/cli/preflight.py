@@ -16,8 +16,8 @@ from pathlib import Path
 from hpc import config
 from hpc.config import secrets, stages
 from hpc.errors import ConfigError
-from hpc.plan.plan import Plan
-from hpc.rank.context import Input, input_there
+from hpc.plan.plan import Plan, Science
+from hpc.rank.context import Input, input_run, input_there
 from hpc.runs.rundir import RunDir, committed_steps, read_json
 from hpc.site import allocation, profile
 from hpc.slurm import commands, sbatch_words
@@ -48,6 +48,34 @@ def checked(plans: Sequence[Plan], environ: Mapping[str, str]) -> list[Plan]:
         unchecked = f"{sbatch_words.text_of(options)} not checked: no Slurm of {plans[0].site.name} here"
         result[0] = dataclasses.replace(result[0], checks=(*result[0].checks, unchecked))
     return result
+
+
+def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> None:
+    """Refuse a plan whose inputs do not exist and are not `coming`, the runs planned before this one."""
+    for field, ref in science.inputs.items():
+        run = input_run(ref, runs)
+        if ref in coming or (run.result if run else Path(ref)).exists():
+            continue
+        if run is None:
+            raise ConfigError(f"{science.stage}.{field} is {ref}, but there is no such file or folder")
+        if run.path.exists():
+            raise ConfigError(
+                f"{science.stage}.{field} is the run {ref}, which is not finished: "
+                f"see `python -m hpc.launch status {ref}`"
+            )
+        if "," in ref:
+            raise ConfigError(f"{science.stage}.{field} is one run, {ref}, which is not there: several are [{ref}]")
+        stage = next((name for name in stages.names() if f"{ref}-".startswith(f"{name}-")), None)
+        if stage is None:
+            raise ConfigError(
+                f"{science.stage}.{field} is {ref}, but no run in {runs} is called so: see `python -m hpc.launch "
+                f"status`, or give a folder, {field}=path/to/folder"
+            )
+        raise ConfigError(
+            f"{science.stage}.{field} is the run {ref}, which is not in {runs} yet: make it first with "
+            f"`python -m hpc.launch {stage} …`, or all in one with `python -m hpc.launch pipeline …`, "
+            f"or give a folder, {field}=path/to/folder"
+        )
 
 
 def _look(plan: Plan, tried: str) -> tuple[str, ...]:

@@ -84,6 +84,39 @@ def as_json(states: list[State]) -> str:
     return json.dumps([vars(state) for state in states], indent=1)
 
 
+def show_book(args: Arguments, environ: Mapping[str, str]) -> int:
+    """Print what runs have cost, and write it as CSV and LaTeX."""
+    from pathlib import Path
+
+    from hpc.book import tables
+    from hpc.book.entries import BY, Book, Entry
+    from hpc.errors import did_you_mean
+    from hpc.runs.rundir import write_output
+
+    by = args.by or "run"
+    if by not in BY:
+        raise ConfigError(f"a row of the book is no {by!r}.{did_you_mean(by, BY)}")
+    words, elsewhere = _by_place(args.words, args.runs)
+    chosen = {run.name: run for word in words for run in status.find_all(word, args.runs)}
+    book = Book(list(chosen.values()) if args.words else status.all_runs(args.runs))
+    if elsewhere or (not args.words and _lives_elsewhere(args.runs)):
+        from hpc.remote import verbs
+
+        entries, notes = verbs.entries_of_book(args.runs, elsewhere)
+        book.entries += map(Entry.of_json, entries)
+        book.notes += notes
+    rows = book.sums(by)
+    for file, content in ((args.csv, tables.csv(rows, by)), (args.latex, tables.latex(rows, book.total(), by))):
+        if file:
+            write_output(Path(file), content)
+    if args.json:
+        records_of_rows = [entry.to_json() for entry in book.entries] if by == "job" else tables.as_records(rows, by)
+        print(_as_json(records_of_rows))
+    else:
+        print(tables.text(book, by))
+    return DONE
+
+
 def _one_run(args: Arguments, question: str) -> RunDir:
     """Return the run that a verb is about, or ask which one."""
     if len(args.words) != 1:
@@ -112,9 +145,13 @@ def explain_run(args: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def _json(answer: object) -> str:
+    return _as_json(vars(answer))
+
+
+def _as_json(value: object) -> str:
     import json
 
-    return json.dumps(vars(answer), indent=1)
+    return json.dumps(value, indent=1)
 
 
 def stop_run(args: Arguments, environ: Mapping[str, str]) -> int:

@@ -22,7 +22,7 @@ from hpc.runs import status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import write_output
 from hpc.site import allocation
-from hpc.submit import batch, executors, start
+from hpc.submit import batch, costs, executors, start
 
 
 def act(args: Arguments, environ: Mapping[str, str]) -> int:
@@ -98,7 +98,8 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
 
 
 def _show(args: Arguments, plans: list[Plan]) -> None:
-    """Print the plans; of a sweep, the first."""
+    """Print the plans; of a sweep, the first; and of several what all of them cost."""
+    in_all = costs.in_all(plans, args.max_parallel)
     if args.verb in SWEEPS:
         counts = Counter(plan.science.section for plan in plans)
         print(
@@ -107,6 +108,8 @@ def _show(args: Arguments, plans: list[Plan]) -> None:
         )
         plans = plans[:1]
     print("\n\n".join(plan.render() for plan in plans), flush=True)
+    if in_all:
+        print(f"\nin all  {in_all}", flush=True)
 
 
 def _carry_out(args: Arguments, plans: list[Plan]) -> int:

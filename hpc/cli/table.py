@@ -62,6 +62,10 @@ VERBS = {
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",
         "status", "status train-k3f9 --watch",
     ),
+    "book": Verb(
+        "[RUN ...]", "say what runs have cost in hours, GPU-hours and energy, and how much was of use (--by, --csv)",
+        "hpc.cli.runs:show_book", "book", "book --by month --csv 2026.csv", "book pilot --latex cost.tex",
+    ),
     "why": Verb(
         "RUN", "say why a run failed, waits or was ended, what to do now, and who said so (--json)",
         "hpc.cli.runs:explain_run", "why train-k3f9",

@@ -104,6 +104,29 @@ def searched(stage: Any) -> Searched | None:
     return own
 
 
+def estimates(other: str) -> Callable[[Stage], Stage]:
+    """Decorate a stage that finds out how long another one would take with the same settings and as many ranks: `hours`
+    among its metrics. A plan of that other stage then says what it costs."""
+
+    def register(stage: Stage) -> Stage:
+        stage.estimates = other  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def estimators(name: str) -> list[str]:
+    """Return the stages that estimate a stage; one that cannot be imported here estimates none."""
+    return [each for each in names() if each != name and _estimated_by(each) == name]
+
+
+def _estimated_by(name: str) -> str:
+    try:
+        return str(getattr(load(entry(name)), "estimates", ""))
+    except ConfigError:
+        return ""
+
+
 def on_gpus(stage: Stage) -> Stage:
     """Decorate a stage whose ranks each compute on a GPU, if the run has any: more ranks than GPUs are then refused."""
     stage.on_gpus = True  # type: ignore[attr-defined]

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc import config, media
+from hpc.book.budget import Budget
+from hpc.book.forecast import Forecast
 from hpc.config import stages
 from hpc.config.secrets import how
 from hpc.errors import ConfigError, did_you_mean, first_of
@@ -103,6 +105,12 @@ class Plan:
 
     pause_at: int | None = None
     """Of a trial of a search: the step after which it rests until it is promoted."""
+    budget: Budget | None = None
+    """The hours that the run may spend in all of its jobs."""
+    forecast: Forecast | None = None
+    """How long it will take, if that is known from runs before it: see hpc/submit/costs.py."""
+    cost: tuple[tuple[str, str], ...] = ()
+    """What that will cost, when it ends, and the walltime that would do, as rows of the plan."""
     follow_up: tuple[str, ...] = ()
     """Of a trial of a search: the line that its job gives when it has ended."""
 
@@ -155,6 +163,7 @@ class Plan:
             "cwd": self.cwd,
             **({"exact": self.exact} if self.exact else {}),
             **({"pause_at": self.pause_at} if self.pause_at else {}),
+            **({"budget": {"hours": self.budget.hours, "unit": self.budget.unit}} if self.budget else {}),
         }
 
     def to_text(self, identity: str, snapshot: str) -> str:
@@ -198,6 +207,8 @@ class Plan:
             *(("note", note) for note in (*self.outdated, *r.notes, *self.warnings)),
             *([("checks", " · ".join(self.checks))] if self.checks else []),
             *([("start", self.start)] if self.start else []),
+            *([("budget", f"{self.budget}, then it stops at a checkpoint")] if self.budget else []),
+            *self.cost,
         ]
         return media.lines("\n".join(f"{label:<8}{text}" for label, text in rows))
 

@@ -1,5 +1,6 @@
 """The verbs for runs on a cluster, from a machine elsewhere: each is the same verb, run over there by there.py."""
 
+import json
 import os
 import shlex
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpc import media
 from hpc.codes import DONE, FAILED, STOPPED
@@ -189,6 +191,21 @@ def explain(runs: str, word: str, as_json: bool, slow: bool = False) -> int:
     words = ["why", word, *(["--slow"] if slow else []), *(["--json"] if as_json else []), "--runs", known.runs]
     print(media.lines(_asked(known, words, runs).out), end="")
     return DONE
+
+
+def entries_of_book(runs: str, words: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what the books of the clusters say of these runs, or of all that live there, and what could not be asked:
+    by that cluster's sacct, job by job."""
+    entries: list[dict[str, Any]] = []
+    notes: list[str] = []
+    asked = [(places.of_run(word, runs), [word]) for word in words] or [(known, []) for known in places.every(runs)]
+    for known, of_these in asked:
+        line = ["book", *of_these, "--by", "job", "--json", "--runs", known.runs]
+        try:
+            entries += json.loads(_asked(known, line, runs).out)
+        except (ConfigError, Unreachable) as error:  # no connection, or code of a version without a book
+            notes.append(f"without the runs on {known.site}: {error}")
+    return entries, notes
 
 
 def show_log(runs: str, word: str, options: Sequence[str], follow: bool) -> int:

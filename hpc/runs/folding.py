@@ -2,7 +2,8 @@
 only those needed who worked in it is deleted. A run that is to go on gets its files back.
 
     events.jsonl    {"time", "text"}, what the supervisor has said; since the end of the run also
-                    {"of": "attempts.jsonl", …}, {"of": "jobs/submitted.jsonl", …}: the lines of those files
+                    {"of": "attempts.jsonl", …}, {"of": "jobs/submitted.jsonl", …}, {"of": "jobs/allocations.jsonl", …}:
+                    the lines of those files
                     {"of": "heartbeat/supervisor.json", …}, {"of": "heartbeat/owner.json", …}
                     {"of": "heartbeat/node", "rank": 0, …}: the last heartbeat of each rank
 """
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ATTEMPTS, EVENTS, OWNER, RANKS = "attempts.jsonl", "events.jsonl", "heartbeat/owner.json", "heartbeat/node"
-FILES_OF_LINES = (SUBMISSIONS, ATTEMPTS)
+ALLOCATIONS = "jobs/allocations.jsonl"
+FILES_OF_LINES = (SUBMISSIONS, ATTEMPTS, ALLOCATIONS)
 SINGLE = (SUPERVISOR, OWNER)
 PASSING = (
     "start.json", "metrics.json", "words-*.json", "rank-*.done", "rank-*.staged.json", "rank-*.words-*.json",

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         cwd: str
         exact: str  # of a malleable run: on which numbers of nodes it ends with the same bits, and where to rounding
         pause_at: int  # of a trial of a search: the step after which it rests
+        budget: dict[str, Any]  # hours and unit that the run may spend: hpc/book/budget.py
 
     class Submission(TypedDict, total=False):
         """A line of jobs/submitted.jsonl: a run was submitted or started."""
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
         walltime: bool
         paces: dict[str, dict[str, Any]]  # of each rank: its host, and how its time went (pace.py)
         total: int  # the steps of the whole run
+        done: int  # the last step that was done, saved or not
         per_s: float  # steps per second; 0 if there was none
 
     class Event(TypedDict, total=False):
@@ -236,9 +238,9 @@ _PLAN: Fields = {
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
     "packages": _table(_is_text), "unnamed": _are(_is_text), "exact": _is_text,
-    "pause_at": _is_positive,
+    "pause_at": _is_positive, "budget": _fields({"hours": _is_number, "unit": lambda value: value in ("gpuh", "cpuh")}),
 }  # fmt: skip
-LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact", "pause_at")
+LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact", "pause_at", "budget")
 """What plan.json of earlier versions lacks."""
 NEEDED = {"site": ("name", "kind"), "resources": ("nodes", "ranks_per_node", "gpus_per_node")}
 """What a run cannot be started without, in these tables of it."""
@@ -252,7 +254,7 @@ _ATTEMPT: Fields = {
     "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
     "node": _is_text, "fault": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
     "paces": _table(_anything),
-    "nodes": _is_positive, "total": _is_count, "per_s": _is_number,
+    "nodes": _is_positive, "total": _is_count, "done": _is_count, "per_s": _is_number,
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
 _RESULT: Fields = {

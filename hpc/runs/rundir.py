@@ -233,7 +233,8 @@ class RunDir:
 
     launcher    plan.json, identity.json, config.yaml, env.sh (with --prepare), job.sbatch, jobs/submitted.jsonl,
                 jobs/follow-ups.jsonl, jobs/no-score.json, code (a link: see snapshot.py)
-    supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json
+    supervisor  attempts.jsonl, events.jsonl, result.json (exists = finished), heartbeat/supervisor.json, owner.json,
+                jobs/allocations.jsonl
     stop        heartbeat/stop
     rank 0      metrics.jsonl, tensorboard/, wandb/, mlruns/, checkpoints/, out/, provenance.json,
                 jobs/attempt-0002/words-1.json
@@ -297,6 +298,11 @@ class RunDir:
     def follow_ups(self) -> Path:
         """The lines that its job gives when it has ended: see follow_ups.py."""
         return self.jobs / "follow-ups.jsonl"
+
+    @property
+    def allocations(self) -> Path:
+        """What each of its jobs was given, and from when to when: see hpc/book/allocations.py."""
+        return self.jobs / "allocations.jsonl"
 
     @property
     def no_score(self) -> Path:

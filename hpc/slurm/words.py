@@ -166,6 +166,11 @@ def time_of(text: str) -> float | None:
         return None
 
 
+def at(seconds: float) -> str:
+    """Return a time as Slurm's commands take it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
 def fields(line: str) -> dict[str, str]:
     """Parse what `scontrol show job -o` says of a job: NAME=VALUE, where a value may hold spaces."""
     starts = list(re.finditer(r"(?:^|\s)([A-Za-z][\w:/.*]*)=", line))

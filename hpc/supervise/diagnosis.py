@@ -12,7 +12,7 @@ from hpc.codes import NEVER
 from hpc.media import many
 from hpc.runs import records
 from hpc.runs.rundir import AttemptDir, RunDir, append_line, committed_steps, read_json
-from hpc.supervise import fault_texts, step_end
+from hpc.supervise import fault_texts, shapes, step_end
 from hpc.supervise.fault_texts import Fault
 
 BUDGET = 3
@@ -67,6 +67,7 @@ def account_for_lost(run: RunDir) -> None:
             "why": "it ended with its supervisor",
             "node": "",
             "got_on": bool(steps) and steps[-1] > start["from_step"],
+            **shapes.speed(heartbeats[0], number),
         }
         append_line(run.attempts, start | end)
 

@@ -4,11 +4,11 @@ When it would start is Slurm's estimate. How long it would take follows from how
 finished runs whose settings differ by a seed only; without either, from an assumption, which is named.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpc.book.forecast import length, without_seeds
 from hpc.media import many
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps
@@ -53,7 +53,7 @@ class Pace(NamedTuple):
         scaling = "twice the nodes are taken to be 1.8 times as fast"
         if not self.is_measured:
             on = many(self.fewest, "node")
-            return f"its speed is not known: taken to need {_length(self.whole_s)} on {on}, and {scaling}"
+            return f"its speed is not known: taken to need {length(self.whole_s)} on {on}, and {scaling}"
         speeds = ", ".join(f"{per_s:.3g} steps/s on {many(n, 'node')}" for n, per_s in sorted(self.per_s.items()))
         return f"measured{self.of and f' in {self.of}'}: {speeds}; elsewhere {scaling}"
 
@@ -83,14 +83,7 @@ def choose(answers: Mapping[int, Answer], pace: Pace, now: float) -> Choice:
 def _row(n: int, answer: Answer, pace: Pace) -> str:
     if answer.start_s is None:
         return f"{many(n, 'node')}: {answer}"
-    return f"{many(n, 'node')} (starts {start_estimate.at(answer.start_s)}, then {_length(pace.seconds(n))})"
-
-
-def _length(seconds: float) -> str:
-    """Return `40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"
+    return f"{many(n, 'node')} (starts {start_estimate.at(answer.start_s)}, then {length(pace.seconds(n))})"
 
 
 def asked_for(counts: Sequence[int]) -> list[int]:
@@ -137,11 +130,7 @@ def _like(run: RunDir, config: str) -> list[RunDir]:
     stage = run.name.partition("-")[0]
     results = [(_time_of(path), path.parent) for path in run.path.parent.glob(f"{stage}-*/result.json")]
     newest = [RunDir(folder) for _, folder in sorted(results, reverse=True)[:MOST_LIKE] if folder != run.path]
-    return [other for other in newest if _without_seeds(_text(other.config)) == _without_seeds(config)]
-
-
-def _without_seeds(config: str) -> list[str]:
-    return [line for line in config.splitlines() if not re.match(r"\s*seed:", line)]
+    return [other for other in newest if without_seeds(_text(other.config)) == without_seeds(config)]
 
 
 def _text(path: Path) -> str:
@@ -165,4 +154,4 @@ def speed(heartbeat: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     n_done = heartbeat.get("done", 0) - heartbeat.get("from", 0)
     seconds = heartbeat.get("time", 0.0) - heartbeat.get("began", 0.0)
     per_s = n_done / seconds if n_done > 0 and seconds > 0 else 0.0
-    return {"total": heartbeat["total"], "per_s": per_s}
+    return {"total": heartbeat["total"], "per_s": per_s, "done": heartbeat.get("done", 0)}

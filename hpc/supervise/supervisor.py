@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from hpc.book.job import Account
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.media import many
 from hpc.rank import threads
@@ -60,7 +61,7 @@ AT_WALLTIME = (signal.SIGUSR2, "clock")
 """The causes of a stop after which a Slurm job continues later."""
 
 Outcome = Literal["finished", "stopped", "crashed", "hung"]
-StopCause = signal.Signals | Literal["clock", "request"]
+StopCause = signal.Signals | Literal["clock", "request", "budget"]
 
 
 class Supervisor:
@@ -82,6 +83,7 @@ class Supervisor:
     def __init__(self, run: RunDir, environ: Mapping[str, str], early_signals: list[int], identity: str = "") -> None:
         self.dir = run
         self.identity = identity or seal.identity_of(run)
+        self.environ = environ
         plan = records.whole_plan(run)
         if not plan:
             raise FileNotFoundError(f"{run.path} is not a run folder: it has no plan.json")
@@ -118,6 +120,7 @@ class Supervisor:
             "job": self.job and self.job.id,
             "since": self.began,
         }
+        self.account: Account | None = None
         time_s = None if self.job else self.resources["time_s"]
         self.deadline = time.monotonic() + time_s - self.resources["lead_s"] if time_s else None
 
@@ -150,6 +153,7 @@ class Supervisor:
             if self.dir.result.exists():  # submitted twice at once, and the other job was first
                 print_safely(f"{self.dir.name} is finished already")
                 return DONE
+            self._until_there_is_room(self._open_account)
             if damaged := records.damaged_attempts(self.dir):
                 lines = ", ".join(line.replace(":", " is damaged and does not count:", 1) for line in damaged)
                 self._note(f"{self.dir.attempts}: {lines}")
@@ -160,7 +164,26 @@ class Supervisor:
                 return self.give_up(FAILED, f"it reads what is not there: {lacking}")
             if self.job and (sick := self._sick_nodes(self.job)):
                 return self._leave(self.job, f"{sick}; back into the queue, away from it")
-            return self._attempts()
+            return self._stop() if self._budget_is_spent() else self._attempts()
+
+    def _open_account(self) -> None:
+        """Note what this job has, for the book and for the budget of the run."""
+        job, restarts = (self.job.id, self.job.restarts) if self.job else (str(os.getppid()), 0)
+        self.account = Account(self.dir, self.plan, job, restarts, self.environ)
+
+    def _close_account(self) -> None:
+        try:
+            if self.account is not None:
+                self.account.end()
+        except OSError as error:
+            print_safely(f"{self.dir.allocations}: {error.strerror}")
+
+    def _budget_is_spent(self, margin: float = 1.0) -> bool:
+        if self.account is None or not self.account.is_spent(margin):
+            return False
+        if self.stop_cause is None or self.stop_cause in AT_WALLTIME:
+            self.stop_cause = "budget"
+        return self.stop_cause == "budget"
 
     def _sick_nodes(self, job: Job) -> str:
         """Look at the nodes of the job before its first attempt; return why it has to leave them, or an empty text."""
@@ -369,6 +392,8 @@ class Supervisor:
             self._time_is_over()
             if now - pulse_at > self._interval_s():
                 pulse_at = now
+                if self.account is not None:
+                    self.account.sample()
                 first = records.heartbeat(self.dir, 0)
                 self._note_damage(first)
                 if not self._heartbeat("running", pulse=first):
@@ -424,6 +449,8 @@ class Supervisor:
         """Whether a stop was requested, or its time is over. It asks no disk."""
         left_s = self.end.left_s() if self.end else None
         if self.stop_cause is not None:
+            return True
+        if self._budget_is_spent():
             return True
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.stop_cause = "clock"
@@ -496,6 +523,8 @@ class Supervisor:
             text = f"{words.PREEMPTED}: {text}"
         if self.stop_cause in AT_WALLTIME and self.dir.stop_request.exists():
             self.stop_cause = "request"  # requested while the ranks saved, by a user who does not want it back
+        if self.stop_cause in AT_WALLTIME:
+            self._budget_is_spent(margin=2.0)  # what is left would not be worth another job
         if self.job and self.stop_cause in AT_WALLTIME:
             if n := diagnosis.too_short(diagnosis.since_submission(self.dir)):
                 text += f", nothing saved since its start: {TOO_SHORT_SAYS} ({n} of {diagnosis.TOO_SHORT})"
@@ -508,7 +537,10 @@ class Supervisor:
             self._say("left", f"{text}, at Slurm's TERM; the same command goes on from there")
         else:
             rests = ", where its search lets it rest" if self._rests else ""
-            self._say("stopped", f"{text}{rests}; the same command goes on from there")
+            on = "the same command goes on from there"
+            if self.stop_cause == "budget" and self.account is not None:
+                on = self.account.sentence()
+            self._say("stopped", f"{text}{rests}; {on}")
         return STOPPED
 
     def _leave(self, job: Job, text: str) -> int:
@@ -654,6 +686,8 @@ class Supervisor:
             "pulse": pulse or records.heartbeat(self.dir, 0),  # so that status reads one file of a run that has ended
         }
         seal.check_identity(self.dir, self.identity)
+        if state != "running":
+            self._close_account()
         try:
             overwrite_json(self.dir.supervisor, now)
         except OSError as error:
@@ -680,6 +714,7 @@ def why_stopped(cause: StopCause, left_s: float | None, lead_s: float) -> str:
     words_of = {
         "clock": "its time is over",
         "request": "on request",
+        "budget": "its budget is spent",
         signal.SIGUSR2: "the walltime is near, or Slurm wants it to end" if left_s is None else "the walltime is near",
         signal.SIGINT: "Ctrl-C",
     }

@@ -21,6 +21,8 @@ from eegdecode.objectives.regression import Regression
 from eegdecode.training import estimate, model_file, soup
 from eegdecode.training.config import Ema, Estimate, FindRate, Halving, Optim, Soup, Train, WarmRestarts, Watch
 from eegdecode.training.search import successive_halving
+from hpc import config
+from hpc.book.forecast import Forecast, History, Shape, forecast
 from hpc.checkpoint import checkpoint
 from hpc.rank.context import Context, Input, Preempted, World
 from hpc.runs import products
@@ -198,7 +200,35 @@ def test_an_estimate_counts_steps_and_validations(cfg: Train, tmp_path: Path) ->
     assert metrics["step_s"] == pytest.approx(sum(line["seconds"] for line in lines[5:]) / 7)
     least_h = (1000 * metrics["step_s"] + 249 * lines[-1]["validation_s"]) / 3600  # type: ignore[operator]
     assert metrics["hours"] > least_h  # type: ignore[operator]
-    assert metrics["price"] == pytest.approx(metrics["gpu_hours"] / 24 * 80)  # type: ignore[operator]
+    assert metrics["cpu_hours"] >= metrics["hours"], "of the cores that it has computed in"  # type: ignore[operator]
+    assert "gpu_hours" not in metrics and "price" not in metrics, "nobody spends GPU-hours where there is no GPU"
+
+
+def test_an_estimate_on_gpus_says_their_hours_and_their_price() -> None:
+    figures, sentence = estimate.costs(12.0, 4, 64, price_a_day=80.0)
+    assert figures == {"hours": 12.0, "gpu_hours": 48.0, "price": 160.0}
+    assert sentence == "12.00 h, 48 GPU-hours, 160.00 at 80 a GPU and day"
+    assert estimate.costs(12.0, 0, 64, price_a_day=80.0)[1].startswith("12.00 h, 768 CPU-hours; no price, as")
+
+
+def test_a_plan_of_a_training_knows_what_its_estimate_has_measured(cfg: Train, tmp_path: Path) -> None:
+    """The same settings but the seed, and as many ranks; with other settings, or on other ranks, it says nothing."""
+    run = RunDir(tmp_path / "estimate-a")
+    resources = {"nodes": 1, "ranks_per_node": 1, "gpus_per_node": 1, "cpus_per_rank": 4}
+    write_json(run.plan, {"stage": "estimate", "site": {"name": "lem-gpu"}, "resources": resources})
+    write_json(run.result, {"metrics": {"hours": 2.5}, "seconds": 60.0})
+    probed = Estimate(**{**vars(cfg), "seed": 7}, probe_steps=12)
+    run.config.write_text(config.to_yaml(config.plain(probed)))
+    shape, other = Shape("athena", 1, 1, 1, 4), replace(cfg, optim=replace(cfg.optim, steps=999))
+    planned = RunDir(tmp_path / "train-b")
+
+    def known(settings: Train, shape: Shape) -> Forecast | None:
+        return forecast(History(tmp_path), planned, "train", config.plain(settings), shape)
+
+    estimated = known(cfg, shape)
+    assert estimated is not None and estimated.seconds == 9000
+    assert estimated.why == "estimate-a has estimated it"
+    assert known(other, shape) is None and known(cfg, shape._replace(nodes=2)) is None
 
 
 PROBE = [{"step": step, "seconds": 2.0} for step in range(1, 12)] + [{"step": 12, "seconds": 2.0, "validation_s": 7.0}]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cli import planner
+from hpc.cli import preflight
 from hpc.errors import ConfigError
 from hpc.plan import plan
 from hpc.runs.rundir import RunDir, write_json
@@ -115,15 +115,15 @@ def test_the_next_run_of_a_science_is_counted_by_its_runs_alone(tmp_path: Path) 
 def test_inputs_must_be_there_or_on_their_way(tmp_path: Path) -> None:
     reads = science("after=count-abc")
     with pytest.raises(ConfigError, match="count.after is the run count-abc, which is not in .* make it first with"):
-        planner.check_inputs(reads, tmp_path)
-    planner.check_inputs(reads, tmp_path, coming=["count-abc"])
+        preflight.check_inputs(reads, tmp_path)
+    preflight.check_inputs(reads, tmp_path, coming=["count-abc"])
     (tmp_path / "count-abc").mkdir()
     with pytest.raises(ConfigError, match="which is not finished: see `python -m hpc.launch status count-abc`"):
-        planner.check_inputs(reads, tmp_path)
+        preflight.check_inputs(reads, tmp_path)
     write_json(RunDir(tmp_path / "count-abc").result, {})
-    planner.check_inputs(reads, tmp_path)
+    preflight.check_inputs(reads, tmp_path)
     with pytest.raises(ConfigError, match="count.after is no/where, but there is no such file or folder"):
-        planner.check_inputs(science("after=no/where"), tmp_path)
+        preflight.check_inputs(science("after=no/where"), tmp_path)
 
 
 def test_a_stage_without_a_section_takes_words_and_reads_from_those_that_have_one(example: None) -> None:
@@ -168,4 +168,4 @@ def test_a_name_of_several_is_all_of_a_sweep_where_several_can_be_read(tmp_path:
 def test_only_a_stage_is_advised_to_be_launched(tmp_path: Path, ref: str, message: str) -> None:
     reads = plan.sciences("count", {"count": {"after": ref}}, [])[0]
     with pytest.raises(ConfigError, match=message):
-        planner.check_inputs(reads, tmp_path)
+        preflight.check_inputs(reads, tmp_path)

@@ -119,9 +119,9 @@ def test_speed_is_that_of_a_finished_run_with_another_seed_until_it_has_one_of_i
 
 def test_an_attempt_notes_how_fast_it_was() -> None:
     heartbeat = {"attempt": 2, "from": 10, "done": 30, "total": 100, "began": 5.0, "time": 15.0}
-    assert shapes.speed(heartbeat, 2) == {"total": 100, "per_s": 2.0}
+    assert shapes.speed(heartbeat, 2) == {"total": 100, "per_s": 2.0, "done": 30}
     assert shapes.speed(heartbeat, 3) == {}, "none of its ranks has come so far"
-    assert shapes.speed(heartbeat | {"done": 10}, 2) == {"total": 100, "per_s": 0.0}
+    assert shapes.speed(heartbeat | {"done": 10}, 2) == {"total": 100, "per_s": 0.0, "done": 10}
 
 
 def test_nodes_that_cannot_start_anything_are_left_out() -> None:
