@@ -223,7 +223,7 @@ def _sentences_of_machine(seen: Mapping[str, Any]) -> list[str]:
 
 def _show(said: Sequence[str], path: Path, *, account: bool) -> None:
     if said:
-        print("\nWhat works otherwise here, and what happens then:")
+        print("\nWhat will not work here, or works in another way, and what happens then:")
         print("\n".join(f"* {one_line(sentence)}" for sentence in said))
     grant = " --account NAME" if account else ""
     print(f"\nwrote {path}\n  use it         hpc train my-study.yaml --on {path}{grant}")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpc.doctor.looks import Disk
@@ -105,7 +106,7 @@ def _partitions(facts: Facts) -> list[Line]:
         if facts.partitions[name].get("OverSubscribe") == "EXCLUSIVE":
             more["whole_nodes"] = True
             why += "; OverSubscribe=EXCLUSIVE"
-        if name == facts.partition and (limit := _qos_wall(facts)) and "max_time" not in limits:
+        if (limit := _qos_wall(facts)) and "max_time" not in limits:
             more["max_time"] = limit[1]
             why += f"; MaxWall of the QOS {limit[0]}"
         out.append(Line(f"partitions.{name}", {**limits, **more}, why))
@@ -152,15 +153,19 @@ def _gpus(evidence: Evidence) -> list[Line]:
 def _time(evidence: Evidence) -> list[Line]:
     seen, after = evidence.of("signal"), time_limit_words(evidence.facts)
     if not seen:
-        return [Line("lead", f"{LEAD_S}s", f"ours; {evidence.why_not('signal')}{after and f'. {after}'}")]
+        return [Line("lead", _time_text(LEAD_S), f"ours; {evidence.why_not('signal')}{after and f'. {after}'}")]
     if seen.get("signal") != "SIGUSR2" or seen.get("lead_s") is None:
-        return [Line("lead", f"{LEAD_S}s", f"ours: USR2 did not come ({evidence.job('signal')}). {after}")]
+        return [Line("lead", _time_text(LEAD_S), f"ours: USR2 did not come ({evidence.job('signal')}). {after}")]
     late_s = max(0, seen["asked_s"] - seen["lead_s"])
     lead_s = LEAD_S + (late_s if late_s > LATE_S else 0)
     how = (
         f"asked for {seen['asked_s']} s before the end, USR2 came {seen['lead_s']} s before ({evidence.job('signal')})"
     )
-    return [Line("lead", f"{lead_s}s", f"{how}. {after}")]
+    return [Line("lead", _time_text(lead_s), f"{how}. {after}")]
+
+
+def _time_text(seconds: int) -> str:
+    return f"{seconds}s" if seconds % 60 else f"{seconds // 60}m"
 
 
 def _network(evidence: Evidence) -> list[Line]:
@@ -196,10 +201,15 @@ def disk_text(disk: Disk) -> str:
 
 def local_disks(disks: list[Disk]) -> list[Disk]:
     """Return the disks of a node's own on which copies of inputs can lie, the fastest first. Memory is charged to the
-    job, so it is not among them."""
-    own = [disk for disk in disks[1:] if not disk.error and not disk.is_shared and not disk.in_memory]
+    job, so it is not among them; nor is a disk on which the run folders are, which other machines see."""
+    writable = [disk for disk in disks[1:] if not disk.error and not _holds(disk.path, disks[0].path)]
+    own = [disk for disk in writable if not disk.is_shared and not disk.in_memory]
     in_jobs = [disk for disk in own if disk.name.startswith("$")] or own
     return sorted(in_jobs, key=lambda disk: -disk.mb_s)
+
+
+def _holds(disk: str, folder: str) -> bool:
+    return Path(folder).is_relative_to(disk)
 
 
 def _disks(evidence: Evidence) -> list[Line]:

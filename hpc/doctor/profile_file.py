@@ -24,7 +24,7 @@ def text(lines: Sequence[Line], sentences: Sequence[str], date: str) -> str:
     """Return the text of the file."""
     rows = [f"# {HEAD.format(date=date)}"]
     if sentences:
-        rows += ["#", "# What works otherwise here, and what happens then:"]
+        rows += ["#", "# What will not work here, or works in another way, and what happens then:"]
         rows += [row for each in sentences for row in _wrapped(each, "# * ", "#   ")]
     rows.append("")
     room = ""

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator
 
 from hpc.doctor.lines import Evidence, local_disks, way_text
+from hpc.doctor.looks import SLOW_S
 from hpc.media import many
 
 USUAL_ARRAY = 1001
 SLOW_FILES_S, SLOW_MB_S = 50, 30
-SLOW_IMPORT_S = 30.0
 
 
 def sentences(evidence: Evidence) -> list[str]:
@@ -36,10 +36,11 @@ def _software(evidence: Evidence) -> Iterator[str]:
             f"torch cannot be imported on a node ({torch['error']}): a training would fail at its start. Make the "
             f"environment where nodes see it; theirs is {software['prefix']}."
         )
-    elif torch["import_s"] > SLOW_IMPORT_S:
+    elif torch["import_s"] > SLOW_S:
+        again = f", and {torch['again_s']:.0f} s when a node has read it once" if (torch.get("again_s") or 1e9) < torch["import_s"] else ""
         yield (
-            f"torch takes {torch['import_s']:.0f} s to import from {software['prefix']} ({software['on']}): each start "
-            "of ranks takes that long. A container, or an environment on a faster disk, saves it."
+            f"torch takes {torch['import_s']:.0f} s to import from {software['prefix']} ({software['on']}){again}: "
+            "each start of ranks takes that long. A container, or an environment on a faster disk, saves it."
         )
     if software["python"] != sys.version.split()[0]:
         yield f"Python is {software['python']} on the nodes and {sys.version.split()[0]} here, under the same path."
@@ -78,7 +79,9 @@ def _requeue(evidence: Evidence) -> Iterator[str]:
             + (f", as the epilog outlasts it: {new_job} instead." if facts.has_epilog else ": a run waits that long.")
         )
     elif facts.has_epilog:
-        yield f"There is an epilog, behind which Slurm may hold a requeued job for two minutes: {new_job} instead."
+        yield (
+            f"There is an epilog, and behind a long one Slurm holds a requeued job for two minutes: {new_job} instead."
+        )
     if facts.setting("JobRequeue") == "0" and seen and not seen.get("refused"):
         yield "JobRequeue is 0, so jobs of others are not requeued; ours ask for it (--requeue), and it works."
 
@@ -193,6 +196,11 @@ def _disks(evidence: Evidence) -> Iterator[str]:
     if runs.error:
         yield f"A node cannot write to {runs.path} ({runs.error}): say --runs with a folder of yours that nodes see."
         return
+    if runs.seen_elsewhere is False:
+        yield (
+            f"A node does not see what another one writes to {runs.path} ({runs.kind}): runs on several nodes will "
+            "fail. Say --runs with a folder that all nodes see."
+        )
     if not local_disks(disks):
         yield "The nodes have no disk of their own for jobs: ranks read their inputs from the shared one."
     if runs.files_s < SLOW_FILES_S or runs.mb_s < SLOW_MB_S:
