@@ -69,8 +69,6 @@ def write_site(args: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def run_doctor(args: Arguments, environ: Mapping[str, str]) -> int:
-    if isinstance(args.nodes, str):
-        raise ConfigError(f"--nodes {args.nodes}: the probes run on one number of nodes: say 2")
     if args.on and "," in args.on:
         raise ConfigError(f"--on {args.on}: doctor looks at one site at a time: say one")
     site = profile.load(args.on) if args.on else profile.Site(profile.ANY, "slurm")
@@ -80,11 +78,10 @@ def run_doctor(args: Arguments, environ: Mapping[str, str]) -> int:
     asked = doctor.Asked(
         site=args.on,
         partition=args.partition,
-        nodes=args.nodes,
         options={name: value for name, value in given.items() if value},
         runs=Path(args.runs),
         output=args.output or "",
-        wait_s=profile.duration_s(args.wait),
+        wait=args.wait,
         again=args.again,
         replace=args.replace,
         probes=args.words,

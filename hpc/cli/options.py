@@ -175,8 +175,10 @@ class Option:
 # As of dataclasses.field, the type that these return is that of the parsed value, which mypy sees at `args.nodes`
 
 
-def option(metavar: str, convert: Callable[[str], T], verbs: str, what: str, slurm: str = "") -> T | None:
-    row: Any = Option(metavar, convert, verbs, what, None, slurm)
+def option(
+    metavar: str, convert: Callable[[str], T], verbs: str, what: str, slurm: str = "", **for_verbs: str
+) -> T | None:
+    row: Any = Option(metavar, convert, verbs, what, None, slurm, for_verbs)
     return row
 
 
@@ -196,7 +198,7 @@ class ResourceOptions:
         "local, debug, slurm, a profile or its FILE.yaml (default: detected); A,B: of two clusters the sooner one",
     )  # fmt: skip
     nodes = option(
-        "N", node_counts, JOBS,
+        "N", node_counts, PLAN,
         "number of nodes; as 1-4: the number with which it is done first, chosen anew at each requeue",
     )  # fmt: skip
     gpus = option("N", whole, PLAN, "GPUs per node; each gets one rank")
@@ -266,8 +268,9 @@ class RunOptions:
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
     output = option(
-        "FILE", str, "export settings fetch capsule doctor FILES", "the file to write (default: the terminal)"
-    )
+        "FILE", str, "export settings fetch capsule doctor FILES", "the file to write (default: the terminal)",
+        doctor="the profile to write (default: CLUSTER.yaml)",
+    )  # fmt: skip
 
 
 class VerbOptions:
@@ -304,7 +307,7 @@ class VerbOptions:
     anyway = flag("replay", "compute also if the data are not those that were read, and name what differs")
     todays_code = flag("replay", "compute with the code that is here now, not with the run's own copy")
     with_data = flag("capsule", "pack what the run has read and made, too")
-    replace = flag("site doctor", "allow to overwrite a profile of yours")
+    replace = flag("site doctor", "allow to overwrite a profile of yours, or one that you have corrected")
     wait = option_or("10m", "TIME", one_line, "doctor", "how long a probe's job may wait for its start (default: 10m)")
 
 

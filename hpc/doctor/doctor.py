@@ -23,6 +23,7 @@ from hpc.doctor.slurm_facts import Facts, with_gpu
 from hpc.errors import ConfigError, did_you_mean
 from hpc.media import one_line
 from hpc.site import profile
+from hpc.site.profile import duration_s
 
 WALLTIME_MIN = 5
 """Of a probe's job. All of them take seconds, but for the signal."""
@@ -49,11 +50,10 @@ class Asked:
 
     site: str | None
     partition: str | None
-    nodes: int | None
     options: dict[str, str]
     runs: Path
     output: str
-    wait_s: float
+    wait: str
     again: bool
     replace: bool
     probes: Sequence[str] = field(default_factory=list)
@@ -61,6 +61,7 @@ class Asked:
 
 def examine(asked: Asked, environ: Mapping[str, str]) -> int:
     """Do it; return the exit code."""
+    duration_s(asked.wait)
     if unknown := [name for name in asked.probes if name not in PROBES]:
         raise ConfigError(f"there is no probe {unknown[0]!r}.{did_you_mean(unknown[0], PROBES)}")
     site = profile.load(asked.site) if asked.site else None
@@ -103,7 +104,7 @@ def _examine_slurm(asked: Asked, site: profile.Site | None, base: Mapping[str, A
 
 def _probes(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe]:
     """Return the jobs for this site."""
-    n_nodes = min(asked.nodes or 2, facts.n_nodes)
+    n_nodes = min(2, facts.n_nodes)
     scratch = list(site.storage.scratch_local) if site else []
     task = {
         "folder": str(asked.runs.absolute()), "scratch": scratch, "account": asked.options.get("account", ""),
@@ -114,7 +115,8 @@ def _probes(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe
     if facts.gpu_only:
         small = with_gpu(small, request.format(gpus=1))
     every = [
-        Probe("nodes", "disks, network, memory, cores, Python and torch", {**small, "nodes": str(n_nodes)}, task),
+        Probe("nodes", "disks, network, memory and cores", {**small, "nodes": str(n_nodes)}, task),
+        Probe("python", "Python and torch", small, {}),
         Probe("requeue", "whether a job can put itself back into the queue", {**small, "requeue": ""}, {}),
         Probe(
             "signal", "the signal before the end of the walltime", {**small, "signal": f"B:USR2@{SIGNAL_S}"},
@@ -155,7 +157,7 @@ def _probed(jobs: Jobs, probes: Sequence[Probe], facts: Facts, asked: Asked) -> 
             running.append(probe)
             print(f"  {probe.name}: job {jobs.job(probe.name)} looks at {probe.what}", flush=True)
     try:
-        outcomes = jobs.wait(running, asked.wait_s, lambda text: print(one_line(f"  {text}"), flush=True))
+        outcomes = jobs.wait(running, asked.wait, lambda text: print(one_line(f"  {text}"), flush=True))
     except KeyboardInterrupt:
         waiting = " ".join(jobs.job(probe.name) for probe in running)
         print(f"\nStopped. The jobs go on; the same line takes them up again, and `scancel {waiting}` ends them.")
@@ -168,10 +170,8 @@ def _probed(jobs: Jobs, probes: Sequence[Probe], facts: Facts, asked: Asked) -> 
     for name in PROBES:  # of an earlier call, where this one was to do some only
         if name not in evidence.seen and name not in evidence.missing and (seen := jobs.seen(name)) is not None:
             evidence.seen[name] = seen
-    left_out = [name for name in PROBES if name not in evidence.seen and name not in evidence.missing]
-    for name in left_out:
-        if name != "gpus" or facts.gpus_per_node:
-            evidence.missing[name] = "it was not asked for"
+    if not facts.gpus_per_node:
+        evidence.missing.pop("gpus", None)
     return evidence, any(outcome.waits for outcome in outcomes.values())
 
 

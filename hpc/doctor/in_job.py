@@ -37,7 +37,7 @@ PATIENCE_S = 60.0
 
 
 def nodes(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
-    """What the nodes have: disks, ways between them, cores, Python and torch; and whether --mem is enforced."""
+    """What the nodes have: disks, ways between them, cores; and whether --mem is enforced."""
     job, host = environ["SLURM_JOB_ID"], node_name(environ)
     seen: Seen = {
         "host": host,
@@ -54,9 +54,12 @@ def nodes(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
     answers = health.ask("hpc.doctor.on_node", on_nodes, task["nodes"], lambda: False, ANSWER_S)
     seen |= {"nodes": answers.nodes, "silent": answers.why if len(answers.nodes) < task["nodes"] else ""}
     yield seen
-    seen |= {"software": looks.software()}
-    yield seen
     yield seen | {"memory": _eat(task)}
+
+
+def python(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
+    """What Python and torch are on a node, and how long torch takes to import."""
+    yield {"host": node_name(environ), **looks.software()}
 
 
 def _would_submit(task: Task) -> str:
@@ -138,7 +141,7 @@ def gpus(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
 
 
 PROBES: dict[str, Callable[[Task, Mapping[str, str]], Iterator[Seen]]] = {
-    "nodes": nodes, "signal": warning, "requeue": requeued, "gpus": gpus,
+    "nodes": nodes, "python": python, "signal": warning, "requeue": requeued, "gpus": gpus,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import hpc
 from hpc.doctor.slurm_facts import as_words
 from hpc.runs.rundir import atomic_write, read_json, write_json
+from hpc.site.profile import duration_s
 from hpc.slurm import commands, words
 from hpc.slurm.squeue import Queue
 
@@ -137,10 +138,10 @@ class Jobs:
         ]  # fmt: skip
         return "\n".join(lines) + "\n"
 
-    def wait(self, probes: Sequence[Probe], wait_s: float, say: Callable[[str], None]) -> dict[str, Outcome]:
+    def wait(self, probes: Sequence[Probe], wait: str, say: Callable[[str], None]) -> dict[str, Outcome]:
         """Wait until each has come to its end, or has waited too long for its start."""
         outcomes: dict[str, Outcome] = {}
-        until = {probe.name: time.monotonic() + wait_s for probe in probes}
+        until = {probe.name: time.monotonic() + duration_s(wait) for probe in probes}
         gone: dict[str, float] = {}
         announced: set[str] = set()
         while left := [probe for probe in probes if probe.name not in outcomes]:
@@ -165,7 +166,7 @@ class Jobs:
                     commands.run("scancel", job, patience_s=commands.ACT_S)
                     outcomes[name] = Outcome(None, f"{never}, so it was cancelled")
                 elif not has_begun and time.monotonic() > until[name]:
-                    outcomes[name] = Outcome(None, self._late(job, line, wait_s), waits=True)
+                    outcomes[name] = Outcome(None, self._late(job, line, wait), waits=True)
                 if name in outcomes:
                     say(f"{name}: {outcomes[name].why or 'done'}")
             if len(outcomes) < len(probes):
@@ -195,11 +196,11 @@ class Jobs:
         write_json(self.folder / "requeue.json", seen)
         return seen
 
-    def _late(self, job: str, line: Any, wait_s: float) -> str:
+    def _late(self, job: str, line: Any, wait: str) -> str:
         reason = f" (Slurm's reason: {line.reason})" if line and line.reason not in ("", "None") else ""
         start = f"; Slurm expects it to start at {line.start}" if line and line.start[:1].isdigit() else ""
         return (
-            f"job {job} has not begun within {wait_s / 60:.3g} min{reason}{start}. It stays in the queue: give the "
+            f"job {job} has not begun within {wait}{reason}{start}. It stays in the queue: give the "
             f"line again later, with a longer --wait if you like, or end it with `scancel {job}`"
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpc.doctor.in_job import PROBES
 from hpc.doctor.looks import Disk
 from hpc.doctor.slurm_facts import Facts, time_limit_words
 from hpc.media import many
@@ -45,7 +46,13 @@ class Evidence:
         return f"job {seen.get('job', '?')} on {seen.get('host', '?')}"
 
     def why_not(self, probe: str) -> str:
-        return f"not known: {self.missing.get(probe, 'the probe has not seen it')}"
+        return f"not known, as the probe `{probe}` {'has no result' if probe in self.missing else 'was not made'}"
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return the probes that nobody has asked for yet."""
+        names = [name for name in PROBES if name != "gpus" or self.facts.gpus_per_node]
+        return [name for name in names if name not in self.seen and name not in self.missing]
 
     @property
     def disks(self) -> list[Disk]:

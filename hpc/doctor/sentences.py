@@ -22,7 +22,7 @@ def sentences(evidence: Evidence) -> list[str]:
 
 
 def _software(evidence: Evidence) -> Iterator[str]:
-    software = evidence.of("nodes").get("software")
+    software = evidence.of("python")
     if not software:
         return
     if software["machine"] != os.uname().machine:
@@ -37,7 +37,11 @@ def _software(evidence: Evidence) -> Iterator[str]:
             f"environment where nodes see it; theirs is {software['prefix']}."
         )
     elif torch["import_s"] > SLOW_S:
-        again = f", and {torch['again_s']:.0f} s when a node has read it once" if (torch.get("again_s") or 1e9) < torch["import_s"] else ""
+        again = (
+            f", and {torch['again_s']:.0f} s when a node has read it once"
+            if (torch.get("again_s") or 1e9) < torch["import_s"]
+            else ""
+        )
         yield (
             f"torch takes {torch['import_s']:.0f} s to import from {software['prefix']} ({software['on']}){again}: "
             "each start of ranks takes that long. A container, or an environment on a faster disk, saves it."
@@ -242,4 +246,6 @@ def _limits(evidence: Evidence) -> Iterator[str]:
 
 def _not_probed(evidence: Evidence) -> Iterator[str]:
     for name, why in evidence.missing.items():
-        yield f"Not probed: {name}. {why[:1].upper()}{why[1:]}."
+        yield f"The probe `{name}` has no result: {why.rstrip('.')}."
+    if evidence.left_out:
+        yield f"Not probed yet: {', '.join(evidence.left_out)}. The line without names of probes makes up for it."

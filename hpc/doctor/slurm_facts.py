@@ -83,7 +83,7 @@ def ask(options: Mapping[str, str], partition: str | None, run: Run = commands.r
     partitions = {row["PartitionName"]: row for row in rows if "PartitionName" in row}
     chosen = partition or profile["partition"]
     if chosen not in profile["partitions"]:
-        raise ConfigError(f"--partition {chosen}: Slurm has {', '.join(profile['partitions'])}")
+        raise ConfigError(f"--partition {chosen}: those that are up here are {', '.join(profile['partitions'])}")
     facts = Facts(profile | {"partition": chosen}, settings, partitions, chosen)
     accounts, limits = _associations(run)
     taken = _taken(facts, {**options, "partition": chosen}, accounts, run)
