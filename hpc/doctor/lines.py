@@ -25,6 +25,8 @@ class Line:
     key: str
     value: Any
     why: str
+    is_guess: bool = False
+    """Whether it is ours, and gives way to what somebody has written."""
 
 
 @dataclass
@@ -78,11 +80,11 @@ def lines(evidence: Evidence, today: str) -> list[Line]:
     cluster = facts.setting("ClusterName")
     return [
         Line("kind", "slurm", f"scontrol answers: Slurm {facts.setting('SLURM_VERSION') or 'of an unknown version'}"),
-        Line("description", f"the Slurm cluster {cluster}".rstrip(), "ClusterName"),
+        Line("description", f"the Slurm cluster {cluster}".rstrip(), "ClusterName", is_guess=True),
         Line("status", "user-observed", "seen by hpc doctor, not read in the site's documentation"),
         Line("verified_on", today, "the day of the probes"),
         Line("sources", ["hpc doctor", "scontrol show config", "scontrol show partition", "sinfo"], "what was asked"),
-        *([Line("detect", {"cluster_names": [f"^{re.escape(cluster)}$"]}, "ClusterName")] if cluster else []),
+        *_signs(cluster),
         *_account(facts),
         *_partitions(facts),
         *_gpus(evidence),
@@ -91,6 +93,11 @@ def lines(evidence: Evidence, today: str) -> list[Line]:
         *_disks(evidence),
         *_rest(evidence),
     ]
+
+
+def _signs(cluster: str) -> list[Line]:
+    names = [f"^{re.escape(cluster)}$"]
+    return [Line("detect", {"cluster_names": names}, "ClusterName", is_guess=True)] if cluster else []
 
 
 def _account(facts: Facts) -> list[Line]:
@@ -133,7 +140,7 @@ def _gpus(evidence: Evidence) -> list[Line]:
     facts, seen = evidence.facts, evidence.of("gpus")
     most = facts.profile["max_gpus_per_node"]
     out = [
-        Line("gpus_per_node", 1 if facts.gpu_only else 0, "what a job gets that does not say --gpus; our choice"),
+        Line("gpus_per_node", int(facts.gpu_only), "of a job that does not say --gpus; our choice", is_guess=True),
         Line("max_gpus_per_node", most, "sinfo"),
     ]
     if not most:
@@ -160,15 +167,27 @@ def _gpus(evidence: Evidence) -> list[Line]:
 def _time(evidence: Evidence) -> list[Line]:
     seen, after = evidence.of("signal"), time_limit_words(evidence.facts)
     if not seen:
-        return [Line("lead", _time_text(LEAD_S), f"ours; {evidence.why_not('signal')}{after and f'. {after}'}")]
+        return [
+            Line(
+                "lead", _time_text(LEAD_S), f"ours; {evidence.why_not('signal')}{after and f'. {after}'}", is_guess=True
+            )
+        ]
     if seen.get("signal") != "SIGUSR2" or seen.get("lead_s") is None:
-        return [Line("lead", _time_text(LEAD_S), f"ours: USR2 did not come ({evidence.job('signal')}). {after}")]
+        return [
+            Line(
+                "lead",
+                _time_text(LEAD_S),
+                f"ours: USR2 did not come ({evidence.job('signal')}). {after}",
+                is_guess=True,
+            )
+        ]
     late_s = max(0, seen["asked_s"] - seen["lead_s"])
     lead_s = LEAD_S + (late_s if late_s > LATE_S else 0)
+    is_late = lead_s > LEAD_S
     how = (
         f"asked for {seen['asked_s']} s before the end, USR2 came {seen['lead_s']} s before ({evidence.job('signal')})"
     )
-    return [Line("lead", _time_text(lead_s), f"{how}. {after}")]
+    return [Line("lead", _time_text(lead_s), f"{how}. {after}", is_guess=not is_late)]
 
 
 def _time_text(seconds: int) -> str:
@@ -228,12 +247,15 @@ def _disks(evidence: Evidence) -> list[Line]:
     rest = [disk for disk in disks if disk not in own and disk not in shared[:1]]
     out = []
     if shared:
-        out.append(Line("storage.scratch_shared", shared[0].name, disk_text(shared[0])))
+        out.append(Line("storage.scratch_shared", shared[0].name, disk_text(shared[0]), is_guess=True))
     if own:
-        out.append(Line("storage.scratch_local", [disk.name for disk in own], "; ".join(map(disk_text, own))))
+        out.append(
+            Line("storage.scratch_local", [disk.name for disk in own], "; ".join(map(disk_text, own)), is_guess=True)
+        )
     out += [Line("", None, disk_text(disk)) for disk in rest]
     if not own:
-        out.append(Line("stage", "off", "a node has no disk of its own that a job can write to"))
+        why = "a node has no disk of its own that a job can write to"
+        out.append(Line("stage", "off", why, is_guess=True))
     return out
 
 

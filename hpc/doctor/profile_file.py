@@ -16,6 +16,8 @@ from hpc.site.profile import Site
 WIDTH = 120
 KEPT = "as before, in the profile {name}"
 HEAD = "Written on {date} by `hpc doctor`: what was seen, and how. All keys: docs/sites.md"
+ROOMS = ("partitions", "storage")
+"""Keys whose own keys have a line each."""
 SEAL = "# What is above has the sum "
 """Begins the last line, by which hpc doctor knows whether somebody has corrected the file."""
 
@@ -69,36 +71,27 @@ def values(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def upon(base: Mapping[str, Any], name: str, lines: Sequence[Line]) -> list[Line]:
-    """Return the lines with those of a profile before them that say more: what was seen replaces what was written."""
-    own = {line.key for line in lines if line.value is not None}
-    kept = {"description", "sources", "remember", "detect", "time"}
-    result = [
-        Line(line.key, base[line.key], KEPT.format(name=name)) if line.key in kept and line.key in base else line
-        for line in lines
-    ]
-    more: list[Line] = []
+    """Return the lines on top of a profile: what was seen replaces what stands there, what is guessed does not."""
+    kept = KEPT.format(name=name)
+    before: dict[str, Any] = {}
     for key, value in base.items():
-        flat = (
-            {f"{key}.{inner}": each for inner, each in value.items()}
-            if key in ("partitions", "storage")
-            else {key: value}
-        )
-        for name_of, each in flat.items():
-            if name_of not in own and name_of not in ("schema", "missing"):
-                more.append(Line(name_of, each, KEPT.format(name=name)))
-    keys = {line.key for line in more}
-    result = [line for line in result if line.key not in keys]
-    return sorted([*result, *more], key=lambda line: _place(line, result))
-
-
-def _place(line: Line, lines: Sequence[Line]) -> tuple[int, int]:
-    """Return where a line belongs: with those of its room, else at the end."""
-    above = line.key.rpartition(".")[0]
-    for number, other in enumerate(lines):
-        if other is line:
-            return number, 0
-    rooms = [number for number, other in enumerate(lines) if above and other.key.rpartition(".")[0] == above]
-    return (rooms[-1], 1) if rooms else (len(lines), len(above))
+        before |= {f"{key}.{inner}": each for inner, each in value.items()} if key in ROOMS else {key: value}
+    result = []
+    for line in lines:
+        old = before.pop(line.key, None)
+        if old is None:
+            result.append(line)
+        elif line.is_guess or line.value is None:
+            result.append(Line(line.key, old, f"{kept}; {line.why}"))
+        elif isinstance(old, Mapping) and isinstance(line.value, Mapping):
+            rest = f"; {', '.join(more)}: {kept}" if (more := [key for key in old if key not in line.value]) else ""
+            result.append(Line(line.key, {**old, **line.value}, f"{line.why}{rest}"))
+        else:
+            result.append(line)
+    result += [Line(key, value, kept) for key, value in before.items() if key != "missing"]
+    rooms = [line.key.rpartition(".")[0] or line.key for line in result]
+    order = sorted(range(len(result)), key=lambda number: rooms.index(rooms[number]))
+    return [result[number] for number in order]
 
 
 def checked(values: Mapping[str, Any], name: str) -> Site:
