@@ -99,7 +99,7 @@ def test_a_profile_holds_what_was_seen_and_each_line_says_how(facts: Facts, tmp_
     text = profile_file.text(lines(evidence, "2026-11-29"), sentences(evidence), "2026-11-29")
     (path := tmp_path / "zoo.yaml").write_text(text)
     assert config.load([path]) == made
-    assert "USR2 came 41 s before, job 9 on g1. TERM comes at the end, and KILL 30 s later (KillWait)" in plain(text)
+    assert "USR2 came 41 s before (job 9 on g1). TERM comes at the end, and KILL 30 s later (KillWait)" in plain(text)
     assert "it refuses --gres=gpu:1: the type of the GPU must be said" in plain(text)
     rows = text.split("\n\n", 1)[1].splitlines()
     bare = [row for above, row in pairwise(rows) if "#" not in row and not above.strip().startswith("#")]
