@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any
 
 from hpc import config
@@ -224,7 +226,9 @@ def _sentences_of_machine(seen: Mapping[str, Any]) -> list[str]:
 def _show(said: Sequence[str], path: Path, *, account: bool) -> None:
     if said:
         print("\nWhat will not work here, or works in another way, and what happens then:")
-        print("\n".join(f"* {one_line(sentence)}" for sentence in said))
+        width = min(120, get_terminal_size((120, 24)).columns)
+        for sentence in said:
+            print(fill(one_line(sentence), width, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False))
     grant = " --account NAME" if account else ""
     print(f"\nwrote {path}\n  use it         hpc train my-study.yaml --on {path}{grant}")
     print(f"  by its name    cp {path} ~/.config/hpc/site/, then --on {profile_file.name_of(path)}")

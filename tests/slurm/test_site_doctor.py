@@ -27,13 +27,18 @@ def runs_with(launch: Launch, file: str, *words: str) -> None:
     assert "total             6" in launch("count", "n=3", "--nodes", "2", "--on", file, "--follow", *words).stdout
 
 
+def said(launch: Launch, *words: str, code: int = 0) -> str:
+    """What `hpc doctor` prints, in one line."""
+    return " ".join(launch("doctor", *words, code=code).stdout.split())
+
+
 def has_cgroups(launch: Launch) -> bool:
     return (Path(launch.environ["SLURM_CONF"]).parent / "cgroup").exists()
 
 
 def test_on_a_strict_site(launch: Launch, beds: Beds) -> None:
     launch.environ |= start(beds, "--like", "strict", "--nodes", "2")
-    out = launch("doctor", "nodes", "requeue", "-o", "strict.yaml").stdout
+    out = said(launch, "nodes", "requeue", "-o", "strict.yaml")
     assert "as the epilog outlasts it: at the end of its walltime a run goes on in a new job" in out
     assert "Jobs get nothing of your environment (--export=NONE)" in out
     assert "Slurm would end all tasks 5 s after the first has ended (WaitTime): our srun says --wait=0" in out
@@ -53,8 +58,8 @@ def test_on_a_site_that_wants_an_account_and_powers_its_nodes_down(launch: Launc
     refused = launch("doctor", code=2).stderr
     assert "does not take a job of one minute in the partition cpu: no account is given" in refused
     assert "Say --account NAME" in refused
-    words = ["doctor", "python", "nodes", "--account", "grant", "-o", "grant.yaml"]
-    out = launch(*words).stdout
+    words = ["python", "nodes", "--account", "grant", "-o", "grant.yaml"]
+    out = said(launch, *words)
     assert "Each job needs an account" in out and "Idle nodes are powered down" in out
     assert "Jobs in the partition low are cancelled where another one preempts them" in out
     if accounting(launch):
@@ -62,23 +67,23 @@ def test_on_a_site_that_wants_an_account_and_powers_its_nodes_down(launch: Launc
         assert config.load([launch.folder / "grant.yaml"])["partitions"]["cpu"]["max_time"] == "08:00:00"
     runs_with(launch, "grant.yaml", "--account", "grant")
 
-    again = launch(*words).stdout
+    again = said(launch, *words)
     assert again.count("probed before, by job") == 2 and "has begun" not in again
     (launch.folder / "grant.yaml").write_text("kind: slurm  # by hand\n")
-    assert "not as hpc doctor wrote it: give another -o FILE" in launch(*words, code=2).stderr
+    assert "not as hpc doctor wrote it: give another -o FILE" in launch("doctor", *words, code=2).stderr
 
 
 def test_on_a_bare_site_it_is_stopped_and_goes_on(launch: Launch, beds: Beds) -> None:
     launch.environ |= start(beds, "--like", "bare", "--nodes", "2")
-    words = ["doctor", "signal", "requeue", "gpus", "-o", "bare.yaml"]
-    stopped = launch.start(*words)
+    words = ["signal", "requeue", "gpus", "-o", "bare.yaml"]
+    stopped = launch.start("doctor", *words)
     before = said_first(stopped, "signal: job")
     job = before.split("signal: job ")[1].split()[0]
     said_first(stopped, "has begun")
     stopped.send_signal(signal.SIGINT)
     assert "Stopped. The jobs go on; the same line takes them up again" in output_of(stopped)
 
-    out = launch(*words).stdout
+    out = said(launch, *words)
     assert f"signal: job {job} " in out or f"by job {job} " in out
     assert "JobRequeue is 0, so jobs of others are not requeued; ours ask for it (--requeue), and it works" in out
     assert "Slurm counts GPUs here, but the nodes have none: ranks compute on CPUs" in out
@@ -90,6 +95,6 @@ def test_on_a_bare_site_it_is_stopped_and_goes_on(launch: Launch, beds: Beds) ->
 
     blocks = ["sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1000"]
     done = subprocess.run(blocks, env=launch.environ, check=True, capture_output=True, text=True)
-    late = launch("doctor", "nodes", "--wait", "1s", "-o", "bare.yaml", code=75).stdout
+    late = said(launch, "nodes", "--wait", "1s", "-o", "bare.yaml", code=75)
     assert "has not begun within 1s (Slurm's reason: " in late and "It stays in the queue" in late
     subprocess.run(["scancel", done.stdout.strip()], env=launch.environ, check=True)
