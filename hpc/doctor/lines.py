@@ -92,6 +92,7 @@ def lines(evidence: Evidence, today: str) -> list[Line]:
         *_network(evidence),
         *_disks(evidence),
         *_rest(evidence),
+        *_remarks(evidence),
     ]
 
 
@@ -267,3 +268,37 @@ def _rest(evidence: Evidence) -> list[Line]:
     if facts.mpi:
         out.append(Line("mpi", None, f"the site's default; srun --mpi=list has {', '.join(facts.mpi)}"))
     return out
+
+
+def _remarks(evidence: Evidence) -> list[Line]:
+    """Return what was seen and has no key in a profile: comments."""
+    python, nodes, requeue = evidence.of("python"), evidence.of("nodes"), evidence.of("requeue")
+    remarks: dict[str, str] = {}
+    if python:
+        torch = python["torch"]
+        what = f"torch {torch['version']} imports in {torch['import_s']:g} s" if "version" in torch else torch["error"]
+        where = f"{python['prefix']} ({python['on'] or 'unknown'})"
+        remarks["Python"] = f"{python['python']} on {python['machine']}, from {where}: {what}, {evidence.job('python')}"
+    if requeue:
+        remarks["requeue"] = f"{requeue_text(requeue)}, {evidence.job('requeue')}"
+    if nodes:
+        cores, memory = nodes["cores"], nodes.get("memory") or {}
+        if evidence.ways:
+            remarks["network"] = "; ".join(map(way_text, evidence.ways))
+        remarks["cores"] = f"{cores['machine']} of the node, {cores['given']} given, {cores['usable']} usable"
+        if memory:
+            end = "lived" if memory.get("survived") else f"was ended: {memory.get('error') or 'without a word'}"
+            remarks["memory"] = f"a task with --mem={memory.get('asked_mb')}M took {memory.get('used_mb')} MB and {end}"
+        remarks["environment"] = (
+            "jobs get that of the submission" if nodes["gets_environment"] else "jobs get none of it"
+        )
+    return [Line(name, None, text) for name, text in remarks.items()]
+
+
+def requeue_text(seen: Mapping[str, Any]) -> str:
+    if seen.get("refused"):
+        return f"refused: {seen['refused']}"
+    if "held_s" in seen:
+        return f"held for {seen['held_s']} s"
+    again = seen.get("again_after_s")
+    return "not seen to begin again" if again is None else f"it began again {again:g} s after it had left"
