@@ -24,7 +24,8 @@ from hpc.doctor.sentences import sentences
 from hpc.doctor.slurm_facts import Facts, with_gpu
 from hpc.errors import ConfigError, did_you_mean
 from hpc.media import one_line
-from hpc.site import profile
+from hpc.site import allocation, profile
+from hpc.site.allocation import Request
 from hpc.site.profile import duration_s
 
 WALLTIME_MIN = 5
@@ -76,11 +77,18 @@ def examine(asked: Asked, environ: Mapping[str, str]) -> int:
     if not here or (site and site.kind == "local"):
         return _examine_machine(asked, environ, here)
     base = config.load([profile.find(asked.site)]) if asked.site else {}
+    known = profile.detect(environ)
+    if not site and known not in (profile.ANY, "local"):
+        print(f"note: this is the site {known}; --on {known} starts from its profile")
     return _examine_slurm(asked, site, base)
 
 
 def _examine_slurm(asked: Asked, site: profile.Site | None, base: Mapping[str, Any]) -> int:
     options = {**(site.directives if site else {}), **asked.options}
+    if site:  # as for a run: the suffix of an account, and a QOS of its name
+        granted = allocation.fit(site, Request(account=asked.options.get("account"), partition=asked.partition))
+        options |= {"account": granted.account} if granted.account else {}
+        options = ({"qos": granted.qos} if granted.qos else {}) | options
     print("Asking Slurm", flush=True)
     facts = slurm_facts.ask(options, asked.partition or (site.partition if site else None))
     cluster = facts.setting("ClusterName") or "cluster"
@@ -90,7 +98,7 @@ def _examine_slurm(asked: Asked, site: profile.Site | None, base: Mapping[str, A
     folder = asked.runs.absolute() / ".doctor" / f"{cluster}-{facts.partition}"
     folder.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in options.items() if name not in (site.skip if site else ())}
-    jobs = Jobs(folder, {**options, "partition": facts.partition}, site.prologue if site else ())
+    jobs = Jobs(folder, {**options, "partition": facts.partition}, site.prologue if site else (), facts.slurm)
     probes = [probe for probe in _probes(facts, site, asked) if not asked.probes or probe.name in asked.probes]
     evidence, waits = _probed(jobs, probes, facts, asked)
     today = time.strftime("%Y-%m-%d")

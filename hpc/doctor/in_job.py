@@ -156,7 +156,7 @@ def main(name: str, folder: Path, environ: Mapping[str, str]) -> None:
         print(MARK + json.dumps({"rank": environ.get("SLURM_PROCID", ""), **looks.seen_gpus(environ)}), flush=True)
         return
     task = read_json(folder / f"{name}.task.json")
-    head = {"probe": name, "job": environ["SLURM_JOB_ID"], "meaning": task["meaning"]}
+    head = {"probe": name, "job": environ["SLURM_JOB_ID"], "meaning": task["meaning"], "slurm": task["slurm"]}
     task |= {"result": str(folder / f"{name}.json"), "head": head}
     seen: Seen = {}
     for seen in PROBES[name](task, environ):

@@ -72,19 +72,24 @@ class Jobs:
         The options of sbatch that all of them get.
     prologue
         Lines at the start of each script.
+    slurm
+        Which Slurm it is: what was seen of another one, or of another version, does not count.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, str], prologue: Sequence[str]) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, str], prologue: Sequence[str], slurm: str) -> None:
         self.folder = folder
         self.options = options
         self.prologue = prologue
+        self.slurm = slurm
         self.queue = Queue()
 
     def seen(self, name: str) -> dict[str, Any] | None:
         """Return what a probe has seen, if it has come to its end."""
         seen = read_json(self.folder / f"{name}.json")
-        is_usable = isinstance(seen, dict) and seen.get("meaning") == MEANING and seen.get("is_complete")
-        return seen if is_usable else None
+        return seen if self._counts(seen) and seen.get("is_complete") else None
+
+    def _counts(self, seen: Any) -> bool:
+        return isinstance(seen, dict) and (seen.get("meaning"), seen.get("slurm")) == (MEANING, self.slurm)
 
     def forget(self, name: str) -> None:
         """Remove all of a probe; its job is cancelled."""
@@ -108,7 +113,7 @@ class Jobs:
             return ""
         self.forget(probe.name)
         options = {**self.options, **probe.options, "job-name": label, "output": self._output(probe.name)}
-        task = {**probe.task, "meaning": MEANING, "options": as_words(self.options)}
+        task = {**probe.task, "meaning": MEANING, "slurm": self.slurm, "options": as_words(self.options)}
         write_json(self.folder / f"{probe.name}.task.json", task)
         answer = commands.run(
             "sbatch", "--parsable", "--open-mode=append", *as_words(options),
@@ -176,7 +181,7 @@ class Jobs:
     def _partial(self, name: str) -> dict[str, Any] | None:
         """Return what a job has seen that did not come to its end."""
         seen = read_json(self.folder / f"{name}.json")
-        return seen if isinstance(seen, dict) and seen.get("meaning") == MEANING else None
+        return seen if self._counts(seen) else None
 
     def _held(self, job: str) -> dict[str, Any] | None:
         """Return what is known of a job that has put itself back into the queue and is held there; it is cancelled."""

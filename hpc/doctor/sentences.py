@@ -246,6 +246,7 @@ def _limits(evidence: Evidence) -> Iterator[str]:
 
 def _not_probed(evidence: Evidence) -> Iterator[str]:
     for name, why in evidence.missing.items():
-        yield f"The probe `{name}` has no result: {why.rstrip('.')}."
+        how = "did not come to its end" if name in evidence.seen else "has no result"
+        yield f"The probe `{name}` {how}: {why.rstrip('.')}."
     if evidence.left_out:
         yield f"Not probed yet: {', '.join(evidence.left_out)}. The line without names of probes makes up for it."

@@ -56,6 +56,12 @@ class Facts:
         return bool(self.setting(name)) and self.setting(name).lower() not in ("none", "n/a")
 
     @property
+    def slurm(self) -> str:
+        """Which Slurm this is: its version and its controller."""
+        hosts = [self.setting(name) for name in ("SLURM_VERSION", "SlurmctldHost", "SlurmctldPort")]
+        return " ".join(filter(None, hosts))
+
+    @property
     def has_epilog(self) -> bool:
         return any(self.setting(name).startswith("/") for name in self.settings if name.startswith("Epilog"))
 
