@@ -8,7 +8,7 @@ What Slurm tells is asked each time. What only a job can see is probed once, and
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
@@ -97,9 +97,9 @@ def _examine_slurm(asked: Asked, site: profile.Site | None, base: Mapping[str, A
         raise ConfigError(f"{path} is there, and not as hpc doctor wrote it: give another -o FILE, or say --replace")
     folder = asked.runs.absolute() / ".doctor" / f"{cluster}-{facts.partition}"
     folder.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in options.items() if name not in (site.skip if site else ())}
-    jobs = Jobs(folder, {**options, "partition": facts.partition}, site.prologue if site else (), facts.slurm)
-    probes = [probe for probe in _probes(facts, site, asked) if not asked.probes or probe.name in asked.probes]
+    options = _without({**options, "partition": facts.partition}, site.skip if site else ())
+    jobs = Jobs(folder, options, site.prologue if site else (), facts.slurm)
+    probes = [probe for probe in probes_of(facts, site, asked) if not asked.probes or probe.name in asked.probes]
     evidence, waits = _probed(jobs, probes, facts, asked)
     today = time.strftime("%Y-%m-%d")
     found = lines(evidence, today)
@@ -109,10 +109,10 @@ def _examine_slurm(asked: Asked, site: profile.Site | None, base: Mapping[str, A
     profile_file.checked(profile_file.values(found), profile_file.name_of(path))
     profile_file.write(path, profile_file.text(found, said, today), replace=asked.replace)
     _show(said, path, account=bool(evidence.facts.account_required))
-    return STOPPED if waits else FAILED if evidence.missing and not asked.probes else DONE
+    return STOPPED if waits else FAILED if evidence.missing else DONE
 
 
-def _probes(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe]:
+def probes_of(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe]:
     """Return the jobs for this site."""
     n_nodes = min(2, facts.n_nodes)
     scratch = list(site.storage.scratch_local) if site else []
@@ -122,6 +122,7 @@ def _probes(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe
     }  # fmt: skip
     small = {"nodes": "1", "ntasks-per-node": "1", "cpus-per-task": "1", "time": str(WALLTIME_MIN)}
     request = next((way for way, refusal in facts.gpu_refusals.items() if not refusal), facts.profile["gpu_request"])
+    on_gpus = {**small, "ntasks-per-node": str(n_gpus := min(2, facts.gpus_per_node))}
     if facts.gpu_only:
         small = with_gpu(small, request.format(gpus=1))
     every = [
@@ -134,10 +135,13 @@ def _probes(facts: Facts, site: profile.Site | None, asked: Asked) -> list[Probe
         ),
     ]  # fmt: skip
     if facts.gpus_per_node:
-        n = min(2, facts.gpus_per_node)
-        tasks = {**small, "ntasks-per-node": str(n)}
-        every.append(Probe("gpus", "GPUs", with_gpu(tasks, request.format(gpus=n)), {"gpus": n}))
-    return every
+        every.append(Probe("gpus", "GPUs", with_gpu(on_gpus, request.format(gpus=n_gpus)), {"gpus": n_gpus}))
+    skip = site.skip if site else ()
+    return [replace(probe, options=_without(probe.options, skip)) for probe in every]
+
+
+def _without(options: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if name not in names}
 
 
 def _looks_every_s(facts: Facts) -> float:

@@ -102,9 +102,9 @@ def warning(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
     end = words.time_of(commands.run("squeue", "-h", "-j", job, "-o", "%e", patience_s=commands.ACT_S).out)
     while not heard and (end is None or time.time() < end + PATIENCE_S):
         time.sleep(POLL_S)
-    number, when = heard[0] if heard else (0, time.time())
+    first, when = heard[0] if heard else (0, time.time())
     yield {
-        "host": node_name(environ), "asked_s": task["lead_s"], "signal": signal.Signals(number).name if number else "",
+        "host": node_name(environ), "asked_s": task["lead_s"], "signal": signal.Signals(first).name if first else "",
         "lead_s": None if end is None else round(end - when), "limit": answer.error,
     }  # fmt: skip
 
@@ -155,7 +155,8 @@ def main(name: str, folder: Path, environ: Mapping[str, str]) -> None:
     if name == "task":
         print(MARK + json.dumps({"rank": environ.get("SLURM_PROCID", ""), **looks.seen_gpus(environ)}), flush=True)
         return
-    task = read_json(folder / f"{name}.task.json")
+    task: dict[str, Any] | None = read_json(folder / f"{name}.task.json")
+    assert task, f"{folder} has no {name}.task.json"
     head = {"probe": name, "job": environ["SLURM_JOB_ID"], "meaning": task["meaning"], "slurm": task["slurm"]}
     task |= {"result": str(folder / f"{name}.json"), "head": head}
     seen: Seen = {}

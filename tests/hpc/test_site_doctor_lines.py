@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpc import config
-from hpc.doctor import looks, profile_file, slurm_facts
+from hpc.doctor import doctor, looks, profile_file, slurm_facts
 from hpc.doctor.lines import Evidence, Line, lines
 from hpc.doctor.sentences import sentences
 from hpc.doctor.slurm_facts import Facts
@@ -239,3 +239,18 @@ def test_without_a_slurm_it_looks_at_this_machine(launch: Launch, tmp_path: Path
 )  # fmt: skip
 def test_what_cannot_be_asked_for_is_said(launch: Launch, words: list[str], message: str) -> None:
     assert message in launch("doctor", *words, code=2).stderr
+
+
+def test_where_gpus_must_be_asked_for_each_job_asks_for_them_once(tmp_path: Path) -> None:
+    class OnlyGpus(Slurm):
+        def test_only(self, command: tuple[str, ...]) -> Answer:
+            if not any(word.startswith("--gres") for word in command):
+                return Answer(1, "", "this partition is for GPUs")
+            return super().test_only(command)
+
+    facts = slurm_facts.ask({"account": "hpc-7"}, None, OnlyGpus())
+    asked = doctor.Asked(None, None, {}, tmp_path, "", "10m", again=False, replace=False)
+    gres = {probe.name: probe.options["gres"] for probe in doctor.probes_of(facts, None, asked)}
+    assert gres == {**dict.fromkeys(("nodes", "python", "requeue", "signal"), "gpu:hopper:1"), "gpus": "gpu:hopper:2"}
+    made = values_of(Evidence(facts, seen_of(), {}))
+    assert made["partitions"]["gpu"]["gpu_only"] and made["gpus_per_node"] == 1
