@@ -1,4 +1,4 @@
-"""The verbs that list recipes and sites, and `site refresh`, which writes a site profile."""
+"""The verbs that list recipes and sites, and those that write the profile of a site: `site refresh` and `doctor`."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
 from hpc.config import recipes
+from hpc.doctor import doctor
 from hpc.errors import ConfigError
-from hpc.site import profile, refresh
+from hpc.site import allocation, profile, refresh
 
 
 def list_recipes(args: Arguments, environ: Mapping[str, str]) -> int:
@@ -65,3 +66,24 @@ def write_site(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError("say `site refresh NAME`: it writes a profile of that name from what Slurm here says")
     print(refresh.write(args.words[1], Path.home() / ".config/hpc/site", replace=args.replace))
     return DONE
+
+
+def run_doctor(args: Arguments, environ: Mapping[str, str]) -> int:
+    if args.on and "," in args.on:
+        raise ConfigError(f"--on {args.on}: doctor looks at one site at a time: say one")
+    site = profile.load(args.on) if args.on else profile.Site(profile.ANY, "slurm")
+    account = allocation.find_account(site, args.account, environ, Path.home())
+    named = ("qos", "reservation", "constraint", "nodelist", "exclude")
+    given = {"account": account, **{name: getattr(args, name) for name in named}}
+    asked = doctor.Asked(
+        site=args.on,
+        partition=args.partition,
+        options={name: value for name, value in given.items() if value},
+        runs=Path(args.runs),
+        output=args.output or "",
+        wait=args.wait,
+        again=args.again,
+        replace=args.replace,
+        probes=args.words,
+    )
+    return doctor.examine(asked, environ)

@@ -118,6 +118,8 @@ def hours_to_spend(text: str) -> str:
 
 PLAN = "STAGE pipeline sweep search bench resume drill export replay"
 """The verbs that make a plan. STAGE stands for all stages, and in what follows RUN for all verbs about runs."""
+JOBS = f"{PLAN} doctor"
+"""Those, and one that submits jobs without a plan."""
 START = "STAGE pipeline sweep bench resume"
 ONE = "STAGE pipeline resume"
 
@@ -198,8 +200,8 @@ def flag(verbs: str, what: str, **for_verbs: str) -> bool:
 
 class ResourceOptions:
     on = option(
-        "SITE", one_line, PLAN,
-        "local, debug, slurm, or a profile (default: detected); A,B: of two clusters the sooner one",
+        "SITE", one_line, JOBS,
+        "local, debug, slurm, a profile or its FILE.yaml (default: detected); A,B: of two clusters the sooner one",
     )  # fmt: skip
     nodes = option(
         "N", node_counts, PLAN,
@@ -211,9 +213,9 @@ class ResourceOptions:
     mem = option("GB", gigabytes, PLAN, "memory per node")
     time = option("4h", one_line, PLAN, "walltime; when it ends, the run saves, and its job goes back into the queue")
     hang = option("15m", one_line, PLAN, "restart the ranks if none of them makes progress within this time")
-    partition = option("NAME", one_line, PLAN, "instead of the profile's partition", "only")
+    partition = option("NAME", one_line, JOBS, "instead of the profile's partition", "only")
     account = option(
-        "NAME", one_line, PLAN, "the grant to charge; docs/sites.md lists where else it can be set", "only"
+        "NAME", one_line, JOBS, "the grant to charge; docs/sites.md lists where else it can be set", "only"
     )
     scratch = option("GB", whole, PLAN, "node-local disk, at sites where a job can ask for it")
     stage = option("PATH", one_line, PLAN, "where each node keeps its copy of training data: auto, off or a path")
@@ -221,12 +223,12 @@ class ResourceOptions:
     share = option(
         "WHO", readers, PLAN, "who may read the run folder: private, group, or umask (default: the profile's word)"
     )
-    exclude = option("NODES", one_line, PLAN, "nodes not to use", "as it is")
-    constraint = option("WORD", one_line, PLAN, "a feature the nodes must have", "as it is")
+    exclude = option("NODES", one_line, JOBS, "nodes not to use", "as it is")
+    constraint = option("WORD", one_line, JOBS, "a feature the nodes must have", "as it is")
     comment = option("TEXT", one_line, PLAN, "a comment for Slurm's accounting", "as it is")
-    qos = option("NAME", one_line, PLAN, "the quality of service that the site's queue is to give", "as it is")
-    reservation = option("NAME", one_line, PLAN, "run in these reserved nodes, those of a course for one", "as it is")
-    nodelist = option("NODES", one_line, PLAN, "nodes that it must have", "as it is")
+    qos = option("NAME", one_line, JOBS, "the quality of service that the site's queue is to give", "as it is")
+    reservation = option("NAME", one_line, JOBS, "run in these reserved nodes, those of a course for one", "as it is")
+    nodelist = option("NODES", one_line, JOBS, "nodes that it must have", "as it is")
     licenses = option("NAME:N", one_line, PLAN, "licenses of the site that it uses", "as it is")
     nice = option("N", whole, PLAN, "wait behind your other jobs: lower its priority by this", "as it is")
     sbatch = option(
@@ -239,7 +241,7 @@ class ResourceOptions:
 
 
 class RunOptions:
-    runs = option_or("runs", "DIR", str, f"{PLAN} RUN FILES", "the folder that holds the run folders (default: runs)")
+    runs = option_or("runs", "DIR", str, f"{JOBS} RUN FILES", "the folder that holds the run folders (default: runs)")
     after = option("RUN", str, ONE, "start after that run has succeeded")
     max_parallel = option("N", natural, "sweep search bench", "number of runs at the same time (search: 4)")
     preset = option(
@@ -251,7 +253,11 @@ class RunOptions:
     name = option(
         "WORD", run_name, f"{START} search export", "a name of your own for the run, to use wherever RUN is asked for"
     )
-    again = flag("STAGE pipeline sweep", "make a new run even if there is one with the same settings")
+    again = flag(
+        "STAGE pipeline sweep doctor",
+        "make a new run even if there is one with the same settings",
+        doctor="probe anew what was probed before",
+    )
     only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
     budget = option(
         "50gpuh", hours_to_spend, START,
@@ -271,7 +277,10 @@ class RunOptions:
         f"{START} search status book why stop recipes sites settings fetch replay FILES",
         "print the result as JSON on stdout, for scripts; everything else goes to stderr",
     )
-    output = option("FILE", str, "export settings fetch capsule FILES", "the file to write (default: the terminal)")
+    output = option(
+        "FILE", str, "export settings fetch capsule doctor FILES", "the file to write (default: the terminal)",
+        doctor="the profile to write (default: CLUSTER.yaml)",
+    )  # fmt: skip
 
 
 class VerbOptions:
@@ -313,7 +322,8 @@ class VerbOptions:
     anyway = flag("replay", "compute also if the data are not those that were read, and name what differs")
     todays_code = flag("replay", "compute with the code that is here now, not with the run's own copy")
     with_data = flag("capsule", "pack what the run has read and made, too")
-    replace = flag("site", "allow refresh to overwrite a profile of yours")
+    replace = flag("site doctor", "allow to overwrite a profile of yours, or one that you have corrected")
+    wait = option_or("10m", "TIME", one_line, "doctor", "how long a probe's job may wait for its start (default: 10m)")
 
 
 class Arguments(ResourceOptions, RunOptions, VerbOptions):

@@ -338,7 +338,7 @@ def placed(args: Arguments, planned: Plan, environ: Mapping[str, str]) -> Plan:
     """Return the plan of a run that is to be computed once more, with the site and the resources that are requested
     now, and besides those that it had, as its `asked` says."""
     before = planned.asked
-    if "on" not in _asked_now(args) and before.get("on") not in allocation.names():
+    if "on" not in _asked_now(args) and not allocation.is_known(before.get("on") or ""):
         before = {name: value for name, value in before.items() if name in ("nodes", "ranks")}
     request = _continued(args, before)
     _refuse_range(args, request)

@@ -124,6 +124,11 @@ VERBS = {
         "refresh NAME", "write a profile of the cluster you are on, from what its Slurm reports",
         "hpc.cli.lists:write_site", "site refresh my-cluster",
     ),
+    "doctor": Verb(
+        "[PROBE ...]", "probe a new cluster with a few short jobs, write its profile, and say what will not work",
+        "hpc.cli.lists:run_doctor", "doctor --account GRANT -o my-cluster.yaml", "doctor --partition gpu --wait 2h",
+        more="hpc.doctor.in_job:help_text",
+    ),
     "settings": Verb(
         "[STAGE[.KEY]]", "show every setting of a stage: its type, its default and what it is for",
         "hpc.cli.help:show_settings", "settings train", "settings train.model.eegnet",

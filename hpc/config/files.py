@@ -260,8 +260,26 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any], together: bool = 
     return merged
 
 
+def in_one_line(value: Any) -> str:
+    """Write a value as YAML in one line, for a row of a file that a person reads too."""
+    import yaml
+
+    text = yaml.dump(
+        value, Dumper=_dumper(), sort_keys=False, allow_unicode=True, default_flow_style=True, width=1 << 20
+    )
+    return str(text).removesuffix("\n").removesuffix("\n...")
+
+
 def to_yaml(values: Mapping[str, Any]) -> str:
     """Write text that `load` reads back as the same values."""
+    import yaml
+
+    dump = functools.partial(yaml.dump, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
+    written = str(dump(dict(values)))
+    return str(dump(_escaped(values))) if "${" in written else written
+
+
+def _dumper() -> Any:
     import yaml
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -273,6 +291,4 @@ def to_yaml(values: Mapping[str, Any]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
 
     Dumper.add_representer(str, text)
-    dump = functools.partial(yaml.dump, Dumper=Dumper, sort_keys=False, allow_unicode=True)
-    written = str(dump(dict(values)))
-    return str(dump(_escaped(values))) if "${" in written else written
+    return Dumper

@@ -57,6 +57,10 @@ def reached_by_ssh(name: str | None, environ: Mapping[str, str]) -> str:
             f"--on {name}: which site starts first can be asked only of a Slurm that is at hand, and {remote[0]} is "
             "reached by ssh: name one, or give the line on a login node of theirs"
         )
+    if remote and profile.is_path(name):
+        raise ConfigError(
+            f"--on {name}: a site over ssh has a name: put that file into ~/.config/hpc/site, and say its name"
+        )
     return name if remote else ""
 
 

@@ -18,6 +18,7 @@ from hpc.site.profile import Partition
 from hpc.site.profile import Site as Site
 from hpc.site.profile import detect as detect
 from hpc.site.profile import duration_s as duration_s
+from hpc.site.profile import is_known as is_known
 from hpc.site.profile import load as load
 from hpc.site.profile import names as names
 

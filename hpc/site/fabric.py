@@ -56,7 +56,7 @@ def own_address(environ: Mapping[str, str]) -> str:
     chosen = environ.get("GLOO_SOCKET_IFNAME") or environ.get("NCCL_SOCKET_IFNAME") or "^"
     for name in [] if chosen.startswith("^") else chosen.lstrip("=").split(","):
         for _, interface in socket.if_nameindex():
-            if interface.startswith(name) and (address := _address_of(interface)):
+            if interface.startswith(name) and (address := address_of(interface)):
                 return address
     try:
         found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
@@ -65,7 +65,7 @@ def own_address(environ: Mapping[str, str]) -> str:
     return next((str(address[0]) for *_, address in found if not str(address[0]).startswith("127.")), "")
 
 
-def _address_of(interface: str) -> str:
+def address_of(interface: str) -> str:
     """Return the IPv4 address of a network interface, or an empty text."""
     if sys.platform != "linux":
         return ""

@@ -237,11 +237,24 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path:
-    """Return the file of a profile."""
+    """Return the file of a profile: of that name, or at that path if it ends as a YAML file does."""
+    if is_path(name):
+        if not Path(name).is_file():
+            raise ConfigError(f"--on: there is no file {name}; without .yaml it is the name of a site")
+        return Path(name)
     for folder in folders():
         if (path := folder / f"{name}.yaml").is_file():
             return path
     raise ConfigError(f"there is no site {name!r}.{did_you_mean(name, names())}")
+
+
+def is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a profile of that name, or at that path."""
+    return Path(name).is_file() if is_path(name) else name in names()
 
 
 def names() -> list[str]:
@@ -249,7 +262,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Site:
-    site = config.build(Site, config.load([find(name)]) | {"name": name}, f"site {name}")
+    path = find(name)
+    # A run remembers where its site is, for `resume` in another folder
+    site = config.build(
+        Site, config.load([path]) | {"name": str(path.absolute()) if is_path(name) else name}, f"site {name}"
+    )
     _refuse_secrets(site)
     return site
 
@@ -295,6 +312,11 @@ def detect(environ: Mapping[str, str], hostname: str | None = None, cluster_name
     cluster_name = _cluster_name(conf) if cluster_name is None else cluster_name
     name = recognise(_profiles(), environ, hostname, cluster_name)
     return name or (ANY if conf else "local")
+
+
+def has_slurm(environ: Mapping[str, str]) -> bool:
+    """Whether this machine belongs to a Slurm: it has the commands, and a configuration."""
+    return shutil.which("sbatch") is not None and any(path.exists() for path in _slurm_confs(environ))
 
 
 def is_here(site: Site, environ: Mapping[str, str]) -> bool:

@@ -31,11 +31,16 @@ def write(name: str, folder: Path, run: Run = commands.run, *, replace: bool = F
     path = folder / f"{name}.yaml"
     if path.exists() and not replace:
         raise ConfigError(f"{path} is there already: give another name, or say --replace")
-    values = profile(_ask(run, PARTITIONS), _ask(run, NODES), _ask(run, CONFIG), date.today())
+    values = profile(*texts(run), date.today())
     config.build(Site, values | {"name": name}, f"what Slurm says of {name}")
     text = HEAD.format(name=name, date=values["verified_on"]) + config.to_yaml(values)
     atomic_write(path, lambda file: file.write(text.encode()))
     return path
+
+
+def texts(run: Run = commands.run) -> tuple[str, str, str]:
+    """Return the output of PARTITIONS, NODES and CONFIG."""
+    return _ask(run, PARTITIONS), _ask(run, NODES), _ask(run, CONFIG)
 
 
 HEAD = """\

@@ -72,16 +72,20 @@ def look(
         secret=secrets.token_hex(16),
         has_peers=n > 1,
     )
-    nodes, offsets, why = _ask(task, n, over)
+    answers = ask("hpc.supervise.node_check", asdict(task), n, over)
+    nodes = [Node.from_json(values) for values in answers.nodes.values()]
+    offsets = {node.host: (node.sent - answers.heard[node.host], node.received - answers.sent) for node in nodes}
     health = judge(nodes, resources, offsets)
     if len(nodes) < n and not over():
-        health.notes.insert(0, f"{n - len(nodes)} of {many(n, 'node')} could not be looked at{why and f': {why}'}")
+        health.notes.insert(
+            0, f"{n - len(nodes)} of {many(n, 'node')} could not be looked at{answers.why and f': {answers.why}'}"
+        )
     return health
 
 
-def command(n_nodes: int) -> list[str]:
+def command(n_nodes: int, module: str = "hpc.supervise.node_check") -> list[str]:
     """Return the command that starts the looks: by srun, one on each node, or here if this is the only one."""
-    look = [sys.executable, "-PBs", "-m", "hpc.supervise.node_check"]
+    look = [sys.executable, "-PBs", "-m", module]
     if n_nodes == 1:
         return look
     return [
@@ -90,16 +94,27 @@ def command(n_nodes: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _ask(
-    task: Task, n_nodes: int, over: Callable[[], object]
-) -> tuple[list[Node], dict[str, tuple[float, float]], str]:
-    """Return what the nodes have shown; between which limits each clock is ahead of ours; and why some are silent."""
+class Answers(NamedTuple):
+    """What nodes have shown, by their names."""
+
+    nodes: dict[str, dict[str, Any]]
+    heard: dict[str, float]
+    """When each answered, and when they were told how to reach one another, by the clock of this machine."""
+    sent: float
+    why: str
+    """What was said where some are silent."""
+
+
+def ask(
+    module: str, task: Mapping[str, Any], n_nodes: int, over: Callable[[], object], answer_s: float = ANSWER_S
+) -> Answers:
+    """Have all nodes look at themselves, by a module that reads and prints as node_check.py does."""
     package = str(Path(hpc.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH", "")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, inherited]))}
     asking = subprocess.Popen(
-        command(n_nodes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ,
-        errors="replace",
+        command(n_nodes, module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environ, errors="replace",
     )  # fmt: skip
     assert asking.stdin and asking.stdout and asking.stderr
     lines: queue.Queue[tuple[float, str]] = queue.Queue()
@@ -109,16 +124,17 @@ def _ask(
     complaining = Thread(target=_read, args=(asking.stderr, complaints.append), daemon=True)
     complaining.start()
     hellos: dict[str, dict[str, Any]] = {}
-    nodes: dict[str, Node] = {}
-    offsets: dict[str, tuple[float, float]] = {}
-    until, sent = time.monotonic() + START_S, 0.0
+    nodes: dict[str, dict[str, Any]] = {}
+    heard: dict[str, float] = {}
+    has_peers = bool(task.get("has_peers"))
+    until, sent = time.monotonic() + (START_S if has_peers else max(START_S, answer_s)), 0.0
     try:
-        _write(asking, asdict(task))
+        _write(asking, task)
         while len(nodes) < n_nodes and not over():
-            if task.has_peers and not sent and (len(hellos) == n_nodes or time.monotonic() > until):
+            if has_peers and not sent and (len(hellos) == n_nodes or time.monotonic() > until):
                 sent = time.time()
                 _write(asking, _ring(list(hellos.values())))
-                until = time.monotonic() + ANSWER_S
+                until = time.monotonic() + answer_s
             if time.monotonic() > until or (asking.poll() is not None and lines.empty()):
                 break
             with suppress(queue.Empty):
@@ -127,8 +143,7 @@ def _ask(
                     if "port" in values:
                         hellos[values["host"]] = values
                     else:
-                        node = nodes[values["host"]] = Node.from_json(values)
-                        offsets[node.host] = (node.sent - when, node.received - sent)
+                        nodes[values["host"]], heard[values["host"]] = values, when
     except OSError as error:  # it has ended: what it has said counts
         broken = str(error)
     finally:
@@ -143,7 +158,7 @@ def _ask(
         if asking.poll() is None:
             asking.kill()
     complaining.join(1.0)  # what it has printed says more than that its pipe is broken
-    return list(nodes.values()), offsets, next((line for line in map(str.strip, complaints) if line), broken)
+    return Answers(nodes, heard, sent, next((line for line in map(str.strip, complaints) if line), broken))
 
 
 def _read(stream: Iterable[str], take: Callable[[str], object]) -> None:

@@ -108,7 +108,7 @@ def main(environ: Mapping[str, str]) -> None:
         address, port = server.getsockname()[:2]
         place = socket.gethostname() if address == "0.0.0.0" else address
         _print({"host": node.host, "address": place, "port": port})
-        _started(lambda: _serve(server, task.secret))
+        _started(lambda: serve(server, task.secret))
         others = json.loads(sys.stdin.readline() or "{}")
         node.received = time.time()
         if following := others.get(node.host):
@@ -191,7 +191,8 @@ def _listen(node: Node, task: Task, environ: Mapping[str, str]) -> socket.socket
         return socket.create_server(("", 0), backlog=16)
 
 
-def _serve(server: socket.socket, secret: str) -> None:
+def serve(server: socket.socket, secret: str) -> None:
+    """Take what nodes with the secret send, for ever."""
     while True:
         connection, _ = server.accept()
         _started(lambda connection=connection: _answer(connection, secret))  # type: ignore[misc]
@@ -210,9 +211,14 @@ def _answer(connection: socket.socket, secret: str) -> None:
 
 def _to_peer(node: Node, following: Mapping[str, Any], secret: str) -> None:
     peer = node.peer = Peer(following["host"], error="no answer in time")
+    peer.mb_s, peer.error = reach(following["address"], following["port"], secret)
+
+
+def reach(address: str, port: int, secret: str) -> tuple[float, str]:
+    """Send to a node that serves; return the MB/s, and the error if there is one."""
     n_b = 0
     try:
-        with socket.create_connection((following["address"], following["port"]), PEER_S) as connection:
+        with socket.create_connection((address, port), PEER_S) as connection:
             connection.settimeout(PEER_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(secret.encode())
@@ -223,9 +229,9 @@ def _to_peer(node: Node, following: Mapping[str, Any], secret: str) -> None:
                 n_b += CHUNK_B
             if n_b == PEER_B:
                 _exactly(connection, 1)
-            peer.mb_s, peer.error = n_b / 1e6 / max(time.perf_counter() - began, 1e-6), ""
+            return n_b / 1e6 / max(time.perf_counter() - began, 1e-6), ""
     except OSError as error:
-        peer.error = error.strerror or str(error)
+        return 0.0, error.strerror or str(error)
 
 
 def _exactly(connection: socket.socket, n_b: int) -> bytes:
