@@ -5,7 +5,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,10 +25,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """A row of the dot plot: the scores of the network, of the ridge if there is one, and of chance."""
+    """A row of the dot plot: the scores of the network, of a linear decoder and of chance, those that there are."""
 
     label: str
-    decoded: float
+    decoded: float | None
     ridge: float | None
     chance: float
 
@@ -177,6 +177,8 @@ class Head:
     label: str
     radius: float
     channels: list[HeadChannel]
+    png: str = ""  # of values between the channels, in base64; without it, channels have the colours
+    contours: Sequence[str] = ()  # SVG paths
 
 
 def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> Head:
@@ -194,6 +196,11 @@ def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]],
         place = (f"{x:.3f}", f"{-y:.3f}")
         channels.append(HeadChannel(name, f"{name} {value:.3g}", *place, colour, per_cent, text_y))
     return Head(label, radius, channels)
+
+
+def with_map(drawn: Head, png: str, contours: Sequence[str]) -> Head:
+    """The same with a map between the channels, which are points then."""
+    return replace(drawn, png=png, contours=contours, radius=0.02) if png else drawn
 
 
 MOST_NAMED, FEW_NAMED = 70, 10
