@@ -93,8 +93,9 @@ def ridges(trained: Trained, several: Sequence[Decoded], cfg: Scoring, ctx: Cont
         return np.concatenate(outputs)
 
     outputs = [rows(*each) for each in zip((parts.test, parts.val), several, strict=False)]
-    of_test = {subject if subject in trained_subjects else EVERYBODY for subject in map(subject_of.get, parts.test)}
-    return Ridges(outputs, np.mean([decoders[key].by_lag(chosen) for key in sorted(of_test)], axis=0))
+    tested = {subject_of[segment] for segment in parts.test}
+    used = sorted({subject if subject in trained_subjects else EVERYBODY for subject in tested})
+    return Ridges(outputs, np.mean([decoders[key].by_lag(chosen) for key in used], axis=0))
 
 
 @dataclass(frozen=True)
