@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Collection, Mapping
-from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +14,8 @@ ABOVE_AND_BELOW = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7f7", "#fddbc7", "#ef8a
 N_LEVELS = 31
 """Colours of a picture: steps that one can see, and files a third smaller than with 255."""
 N_CONTOURS = 7
-WIDTH = 40  # pixels of a map; browsers smooth between them
+WIDTH = 40  # pixels of a small map; browsers smooth between them
+FINE = 96  # of one that is drawn large
 RIM_DEG = 95.0  # from the vertex: the outline of the head
 WIDEST_DEG = 108.0  # beyond it; channels further out are drawn there
 FEWEST = 4  # channels of a map
@@ -27,6 +27,7 @@ class Places:
 
     def __init__(self, on_sphere: Mapping[str, np.ndarray], by_name: bool = False) -> None:
         self.on_sphere, self.by_name = dict(on_sphere), by_name
+        self._weights: dict[int, np.ndarray] = {}
         self.flat = {name: _flat(place) for name, place in self.on_sphere.items()}
 
     @classmethod
@@ -47,16 +48,16 @@ class Places:
     def head(self, values: Mapping[str, float], label: str, most: float = 0.0) -> Head:
         """The head with a map of these values; with fewer than FEWEST channels, each in its colour."""
         drawn = plots.head(values, self.flat, label)
-        return plots.with_map(drawn, self.picture(values, most), self._contours(values, most))
+        return plots.with_map(drawn, self.picture(values, most, FINE), self._contours(values, most))
 
-    def picture(self, values: Mapping[str, float], most: float = 0.0) -> str:
+    def picture(self, values: Mapping[str, float], most: float = 0.0, width: int = WIDTH) -> str:
         """A map of these values in base64; its colours run from -most to most, by default the largest there is. Empty
         if a channel has no value, or there are too few."""
         if not self._are_enough(values):
             return ""
-        inside = _grid()[0]
+        inside = _grid(width)[0]
         shades = np.full(inside.shape, N_LEVELS, np.uint8)
-        between = self._between(values)[inside]
+        between = self._between(values, width)[inside]
         shades[inside] = levels(between, most or float(np.abs(between).max()))
         return base64.b64encode(indexed_png(shades, ABOVE_AND_BELOW, N_LEVELS, clear=True)).decode()
 
@@ -66,8 +67,8 @@ class Places:
             return []
         from contourpy import contour_generator  # matplotlib's
 
-        between, middle = self._between(values), _middles()
-        most = most or float(np.abs(between[_grid()[0]]).max()) or 1.0
+        between, middle = self._between(values, FINE), _middles(FINE)
+        most = most or float(np.abs(between[_grid(FINE)[0]]).max()) or 1.0
         lines = contour_generator(middle, -middle, between)
         paths = []
         for level in np.linspace(-most, most, N_CONTOURS + 2)[1:-1]:
@@ -78,14 +79,11 @@ class Places:
     def _are_enough(self, values: Mapping[str, float]) -> bool:
         return len(self.on_sphere) >= FEWEST and all(name in values for name in self.on_sphere)
 
-    def _between(self, values: Mapping[str, float]) -> np.ndarray:
+    def _between(self, values: Mapping[str, float], width: int) -> np.ndarray:
         """[row, column]"""
-        return (self._weights @ np.array([values[name] for name in self.on_sphere])).reshape(WIDTH, WIDTH)
-
-    @cached_property
-    def _weights(self) -> np.ndarray:
-        """[pixel, channel]: spherical splines."""
-        return sphere.spline(list(self.on_sphere.values()), list(_grid()[1]))
+        if width not in self._weights:  # [pixel, channel]: spherical splines
+            self._weights[width] = sphere.spline(list(self.on_sphere.values()), list(_grid(width)[1]))
+        return (self._weights[width] @ np.array([values[name] for name in self.on_sphere])).reshape(width, width)
 
 
 def levels(values: np.ndarray, most: float) -> np.ndarray:
@@ -99,18 +97,18 @@ def _flat(place: np.ndarray) -> tuple[float, float]:
     return round(float(away * np.cos(angle)), 3), round(float(away * np.sin(angle)), 3)
 
 
-def _middles() -> np.ndarray:
+def _middles(width: int) -> np.ndarray:
     """Of the pixels, from left to right."""
-    return (np.arange(WIDTH) + 0.5) / WIDTH * 2 - 1
+    return (np.arange(width) + 0.5) / width * 2 - 1
 
 
-def _grid() -> tuple[np.ndarray, np.ndarray]:
+def _grid(width: int) -> tuple[np.ndarray, np.ndarray]:
     """Which pixels are within the outline, [row, column], and where all are on the sphere, [pixel, 3]."""
-    x, y = np.meshgrid(_middles(), -_middles())
+    x, y = np.meshgrid(_middles(width), -_middles(width))
     away = np.hypot(x, y).ravel()
     down, angle = np.radians(RIM_DEG * away), np.arctan2(y, x).ravel()
     on_sphere = np.stack([np.sin(down) * np.cos(angle), np.sin(down) * np.sin(angle), np.cos(down)], axis=1)
-    return (away <= 1 + 1 / WIDTH).reshape(WIDTH, WIDTH), on_sphere
+    return (away <= 1 + 2 / width).reshape(width, width), on_sphere  # pages cut it at the outline
 
 
 def _within(line: np.ndarray) -> list[np.ndarray]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LONG = 4
 """A page with so many sections has a table of contents."""
+LEAST_P = 0.001
+NUMERIC = ("", *"0123456789−–-+.")
+"""How a number begins, or a cell that has none."""
 
 
 def fill(folder: Path, template: str, **values: object) -> str:
@@ -37,7 +40,8 @@ def environment(folder: Path) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"many": media.many, "say": say, "csv": csv, "file_name": media.file_name}
+    made.filters |= {"many": media.many, "say": say, "p": say_p, "csv": csv, "file_name": media.file_name}
+    made.filters |= {"texts": texts}
     return made
 
 
@@ -73,9 +77,20 @@ def _cell(cell: object) -> str:
     return f"-{text[1:]}" if text.startswith("−") and text[1:2].isdigit() else text
 
 
+def texts(rows: Sequence[Sequence[object]]) -> list[bool]:
+    """Of each column of a table, whether it is of text, which stands at the left, and not of numbers."""
+    return [any(str(cell)[:1] not in NUMERIC for cell in column) for column in zip(*rows)]
+
+
 def _printable(value: Any) -> Any:
     return media.lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def say(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def say_p(p: float) -> str:
+    """As it follows a p: no p is 0."""
+    return f"<\u00a0{LEAST_P:g}" if p < LEAST_P else f"=\u00a0{p:.3f}"

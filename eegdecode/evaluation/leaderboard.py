@@ -265,7 +265,7 @@ def _cells(row: Row) -> list[str]:
     return [row.name, row.whose, f"{row.value:.1f}{spread}", drawn, str(row.n_runs or ""), row.verdicts or row.note]
 
 
-HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", ""]
+HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", "note"]
 
 
 def _head(cfg: Leaderboard, metric: Metric) -> list[str]:

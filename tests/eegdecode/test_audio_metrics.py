@@ -43,7 +43,7 @@ def test_a_clear_decoder_is_better_than_other_pieces_by_every_figure(target: str
         assert figure.p is None or figure.p < 0.05, name
     assert {"spectrum_r", "ssim", "ssim_rank"} <= result.figures.keys()
     assert OF_SOUNDS & result.figures.keys() == (OF_SOUNDS if target == "audio" else set())
-    assert OF_TIME & result.figures.keys() == (OF_TIME if target == "mel" else set())
+    assert OF_TIME & result.figures.keys() == ({"r", "rank_accuracy"} if target == "mel" else set())
     assert result.headline == ("mel_gain_db" if target == "audio" else "r")
 
 
@@ -56,18 +56,16 @@ def test_pieces_that_are_swapped_are_at_chance(target: str) -> None:
     assert all(figure.p is None or figure.p > 0.02 for figure in result.figures.values())
 
 
-def in_another_phase(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same sound to the ear: the phase of each frequency band turns, and the waveform with it."""
-    spectrum = np.fft.rfft(sound[:, 0])
-    turned = spectrum * np.exp(1j * np.repeat(rng.uniform(0, 2 * np.pi, 1 + len(spectrum) // 40), 40)[: len(spectrum)])
-    return np.fft.irfft(turned, len(sound))[:, None]
+def in_another_phase(sound: np.ndarray) -> np.ndarray:
+    """The same sound to the ear: the phase of each frequency is a quarter of a turn later."""
+    return np.fft.irfft(1j * np.fft.rfft(sound[:, 0]), len(sound))[:, None]
 
 
 def test_a_vocoder_is_judged_by_what_is_heard_and_not_by_its_phase(tmp_path: Path) -> None:
     """Sounds as they are, but for their phase: r of the waveforms is 0, and they are found all the same."""
-    decoded, rng = heard("audio", 1.0), np.random.default_rng(1)
-    turned = tuple(replace(trial, output=in_another_phase(trial.target, rng)) for trial in decoded.trials)
-    assert max(abs(float(correlation(trial.output, trial.target)[0])) for trial in turned) < 0.2
+    decoded = heard("audio", 1.0)
+    turned = tuple(replace(trial, output=in_another_phase(trial.target)) for trial in decoded.trials)
+    assert max(abs(float(correlation(trial.output, trial.target)[0])) for trial in turned) < 0.01
     decoded = replace(decoded, trials=turned)
     result = results.evaluate(decoded, Scoring())
     assert result.verdict == "above chance" and result.figures["mel_gain_db"].value > 3
@@ -108,7 +106,8 @@ def test_figures_are_of_what_has_them(caplog: pytest.LogCaptureFixture) -> None:
     assert names(one) >= OF_SPECTRA | OF_SOUNDS
     assert ("pesq" in names(one)) == there == ("PESQ is a speech metric" in caplog.text)
     click = tuple(replace(trial, target=trial.target[:500], output=trial.output[:500]) for trial in one.trials)
-    assert names(replace(one, trials=click)) == {"r", "rank_accuracy"}, "shorter than a few frames"
+    shorter = names(replace(one, trials=click))
+    assert shorter >= {"r", "rank_accuracy"} and not OF_SOUNDS & shorter, "shorter than a few frames"
 
 
 def test_a_wav_is_what_the_page_says_it_is() -> None:

@@ -17,7 +17,7 @@ from eegdecode.evaluation.report import lags, relevance
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
-from eegdecode.topomap import WIDTH, Places
+from eegdecode.topomap import FINE, Places
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
@@ -143,9 +143,9 @@ def test_a_map_has_the_value_of_each_channel_and_lines_around_the_largest() -> N
     names = ("Fp1", "Fp2", "C3", "Cz", "C4", "Pz", "O1", "O2")
     places = Places.of_spec(SignalSpec(names, 64.0, 1))
     values = dict.fromkeys(names, 0.0) | {"C4": 1.0}
-    between = places._between(values)
+    between = places._between(values, FINE)
     for name, (x, y) in places.flat.items():
-        pixel = round((1 - y) / 2 * WIDTH - 0.5), round((1 + x) / 2 * WIDTH - 0.5)
+        pixel = round((1 - y) / 2 * FINE - 0.5), round((1 + x) / 2 * FINE - 0.5)
         assert between[pixel] == pytest.approx(values[name], abs=0.08), name
     head = places.head(values, "a head")
     assert head.png and len(head.channels) == len(names)

@@ -112,7 +112,7 @@ def test_names_are_text_and_not_markup(written: Path) -> None:
 
 def test_it_says_how_it_came_about(written: Path) -> None:
     text = written.read_text()
-    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
+    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td[^>]*>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
     cost = {"train-c": ("2", "0.50", "2.00")}
     meant = [f"{code}; meaning 1 of {name.partition('-')[0]}" for name in NAMES]

@@ -120,7 +120,7 @@ class StudyTable:
         stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
         sentences = [
             f"{many(len(self.rows), 'recording')} of {many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
-            f"{many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
+            f"{many(trials, 'trial')} of {len(stimuli)} {'stimulus' if len(stimuli) == 1 else 'stimuli'}, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
         why: dict[str, list[str]] = {}
         for row in self.failed:
