@@ -12,6 +12,7 @@ import numpy as np
 
 MOST_POINTS = 1500  # points of one line; no screen shows more
 MOST_COLUMNS = 600  # columns of a picture
+MOST_NAMED, FEW_NAMED = 70, 10  # channels on a head; with more than the first, so many of the largest
 SHADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """The colour map of pictures, from low to high (viridis): even in grey, and for colour-blind readers."""
 
@@ -181,12 +182,14 @@ class Head:
     contours: Sequence[str] = ()  # SVG paths
 
 
-def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> Head:
+def head(
+    values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str, most_named: int = MOST_NAMED
+) -> Head:
     """Channels on the head. `places`: x to the right and y to the front, 1 where the head is widest. With many channels
     only the largest are labelled."""
     largest = max(map(abs, values.values()), default=0.0) or 1.0
     order = sorted(values, key=lambda name: -abs(values[name]))
-    named = set(order if len(order) <= MOST_NAMED else order[:FEW_NAMED])
+    named = set(order if len(order) <= most_named else order[:FEW_NAMED])
     radius = 0.07 if len(order) <= MOST_NAMED else 0.035
     channels = []
     for name, value in values.items():
@@ -201,9 +204,6 @@ def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]],
 def with_map(drawn: Head, png: str, contours: Sequence[str]) -> Head:
     """The same with a map between the channels, which are points then."""
     return replace(drawn, png=png, contours=contours, radius=0.02) if png else drawn
-
-
-MOST_NAMED, FEW_NAMED = 70, 10
 
 
 def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ FINE = 96  # of one that is drawn large
 RIM_DEG = 95.0  # from the vertex: the outline of the head
 WIDEST_DEG = 108.0  # beyond it; channels further out are drawn there
 FEWEST = 4  # channels of a map
+MOST_NAMED = 24  # channels of a map that are all named: more would hide it
 
 
 class Places:
@@ -46,8 +47,9 @@ class Places:
         return cls(sphere.on_sphere(known) if known else sphere.by_name(spec.channels), not known)
 
     def head(self, values: Mapping[str, float], label: str, most: float = 0.0) -> Head:
-        """The head with a map of these values; with fewer than FEWEST channels, each in its colour."""
-        drawn = plots.head(values, self.flat, label)
+        """The head with a map of the values that have a place; with fewer than FEWEST, each channel in its colour."""
+        values = {name: value for name, value in values.items() if name in self.flat}
+        drawn = plots.head(values, self.flat, label, MOST_NAMED)
         return plots.with_map(drawn, self.picture(values, most, FINE), self._contours(values, most))
 
     def picture(self, values: Mapping[str, float], most: float = 0.0, width: int = WIDTH) -> str:
