@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LONG = 4
 """A page with so many sections has a table of contents."""
-LEAST_P = 0.001
 NUMERIC = ("", *"0123456789−–-+.")
 """How a number begins, or a cell that has none."""
 
@@ -40,7 +39,7 @@ def environment(folder: Path) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"many": media.many, "say": say, "p": say_p, "csv": csv, "file_name": media.file_name}
+    made.filters |= {"many": media.many, "say": say, "csv": csv, "file_name": media.file_name}
     made.filters |= {"texts": texts}
     return made
 
@@ -89,8 +88,3 @@ def _printable(value: Any) -> Any:
 def say(value: float) -> str:
     text = f"{value:.2f}"
     return "0.00" if text == "-0.00" else text.replace("-", "−")
-
-
-def say_p(p: float) -> str:
-    """As it follows a p: no p is 0."""
-    return f"<\u00a0{LEAST_P:g}" if p < LEAST_P else f"=\u00a0{p:.3f}"

@@ -33,7 +33,8 @@ const contrasts = [];
 for (const element of document.querySelectorAll('body *')) {
   const own = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
   if (!own || element.closest('title, script')) continue;
-  const style = getComputedStyle(element), back = behind(element);
+  const style = getComputedStyle(element), halo = style.paintOrder.startsWith('stroke') && style.stroke !== 'none';
+  const back = halo ? parts(style.stroke) : behind(element);
   const [one, other] = [light(over(parts(element.ownerSVGElement ? style.fill : style.color), back)), light(back)];
   contrasts.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), own.slice(0, 40)]);
 }

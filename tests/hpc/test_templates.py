@@ -2,6 +2,7 @@
 
 import csv
 import io
+from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -38,7 +39,7 @@ def test_zero_has_no_sign(value: float, said: str) -> None:
     assert templates.say(value) == said
 
 
-def test_no_p_is_zero() -> None:
-    assert [templates.say_p(p) for p in (0.0, 0.0009, 0.001, 0.5)] == [
-        "<\u00a00.001", "<\u00a00.001", "=\u00a00.001", "=\u00a00.500",
-    ]  # fmt: skip
+@pytest.mark.parametrize(("p", "said"), [(0.0, "<"), (0.0009, "<"), (0.001, "="), (0.5, "=")])
+def test_no_p_is_zero(p: float, said: str, tmp_path: Path) -> None:
+    (tmp_path / "p.html.jinja").write_text('{% import "parts.html.jinja" as parts %}({{ parts.p(p) }})')
+    assert unescape(templates.fill(tmp_path, "p", p=p)) == f"(p\u00a0{said}\u00a0{max(p, 0.001):.3f})"

@@ -98,12 +98,13 @@ def _maps(lags: Lags, places: Places) -> list[Map]:
     if len(known) < 2:
         return []
     patterns = np.array([lags.patterns[name] for name in known])  # [channel, lag]
+    spread = np.pad(patterns.std(axis=0), 1)
+    is_peak = (spread[1:-1] >= spread[:-2]) & (spread[1:-1] >= spread[2:])
     peaks: list[int] = []
-    for index in np.argsort(-patterns.std(axis=0), kind="stable").tolist():
-        if all(abs(lags.seconds[index] - lags.seconds[other]) >= APART_S for other in peaks):
+    for index in np.argsort(-spread[1:-1], kind="stable").tolist():
+        if is_peak[index] and all(abs(lags.seconds[index] - lags.seconds[other]) >= APART_S for other in peaks):
             peaks.append(index)
-        if len(peaks) == N_MAPS:
-            break
+    peaks = peaks[:N_MAPS]
     most = float(np.abs(patterns[:, peaks]).max())
     maps = []
     for index in sorted(peaks):
