@@ -172,7 +172,8 @@ def read(path: Path) -> Decoded:
             about["target"],
             tuple(map(str, about["classes"])),
             {name: rows[:] for name, rows in file.get("baseline", {}).items()},
-            *(_numbers(file, name) for name in ("validation", "confounds")),
+            validation=_numbers(file, "validation"),
+            confounds=_numbers(file, "confounds"),
         )
 
 
