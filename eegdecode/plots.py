@@ -5,13 +5,14 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 MOST_POINTS = 1500  # points of one line; no screen shows more
 MOST_COLUMNS = 600  # columns of a picture
+MOST_NAMED, FEW_NAMED = 70, 10  # channels on a head; with more than the first, so many of the largest
 SHADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """The colour map of pictures, from low to high (viridis): even in grey, and for colour-blind readers."""
 
@@ -25,10 +26,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Dots:
-    """A row of the dot plot: the scores of the network, of the ridge if there is one, and of chance."""
+    """A row of the dot plot: the scores of the network, of a linear decoder and of chance, those that there are."""
 
     label: str
-    decoded: float
+    decoded: float | None
     ridge: float | None
     chance: float
 
@@ -177,14 +178,18 @@ class Head:
     label: str
     radius: float
     channels: list[HeadChannel]
+    png: str = ""  # of values between the channels, in base64; without it, channels have the colours
+    contours: Sequence[str] = ()  # SVG paths
 
 
-def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str) -> Head:
+def head(
+    values: Mapping[str, float], places: Mapping[str, tuple[float, float]], label: str, most_named: int = MOST_NAMED
+) -> Head:
     """Channels on the head. `places`: x to the right and y to the front, 1 where the head is widest. With many channels
     only the largest are labelled."""
     largest = max(map(abs, values.values()), default=0.0) or 1.0
     order = sorted(values, key=lambda name: -abs(values[name]))
-    named = set(order if len(order) <= MOST_NAMED else order[:FEW_NAMED])
+    named = set(order if len(order) <= most_named else order[:FEW_NAMED])
     radius = 0.07 if len(order) <= MOST_NAMED else 0.035
     channels = []
     for name, value in values.items():
@@ -196,7 +201,9 @@ def head(values: Mapping[str, float], places: Mapping[str, tuple[float, float]],
     return Head(label, radius, channels)
 
 
-MOST_NAMED, FEW_NAMED = 70, 10
+def with_map(drawn: Head, png: str, contours: Sequence[str]) -> Head:
+    """The same with a map between the channels, which are points then."""
+    return replace(drawn, png=png, contours=contours, radius=0.02) if png else drawn
 
 
 def thinned(line: Line) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Electrode positions on a spherical head, and spherical splines to interpolate missing channels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,11 +18,19 @@ def positions(stream: Stream) -> dict[str, np.ndarray]:
     """Positions of the EEG on the unit sphere around the best-fitting centre; by name where none are known."""
     eeg = [name for name in stream.channels if stream.sensor(name).kind == "eeg"]
     measured = {name: place for name in eeg if (place := stream.sensor(name).position) is not None}
-    if not measured:
-        places = ten_ten()
-        return {name: places[name] for name in eeg if name in places}
+    return on_sphere(measured) if measured else by_name(eeg)
+
+
+def on_sphere(measured: Mapping[str, tuple[float, float, float]]) -> dict[str, np.ndarray]:
+    """Positions as unit vectors from the centre that fits best."""
     middle = centre(list(measured.values()))
     return {name: unit(np.array(point) - middle) for name, point in measured.items()}
+
+
+def by_name(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Positions of those that have a name of the 10-10 system."""
+    places = ten_ten()
+    return {name: places[name] for name in names if name in places}
 
 
 def centre(measured: Sequence[tuple[float, float, float]]) -> np.ndarray:

@@ -205,8 +205,11 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         4: "penalties of linear decoders are chosen on the validation set; mdm, evoked, xdawn, fbcca, trca and "
         "filterbank are new; what a confound of the labels, or a copy or sound of an audit, may explain is said in the "
         "verdict",
-        5: "of several settings, a fold chooses by the figure of optim.choose_by, where it was the loss, and linear "
-        "decoders choose out of as many as the network",
+        5: "sounds are judged by how much nearer they are to the true piece than to others in mel levels, where it was "
+        "r of waveforms; their log-spectral and multi-resolution STFT distances are new, and r, rank accuracy and "
+        "match-mismatch of waveforms are gone; report.json has the lags of the ridge; of several settings, a fold "
+        "chooses by the figure of optim.choose_by, where it was the loss, and linear decoders choose out of as many as "
+        "the network",
     }
 )
 @checked_by(check_models)

@@ -247,4 +247,5 @@ def _confounds(data: Store, target: str) -> Iterator[Finding]:
 
 def render(findings: Sequence[Finding], data: Store) -> str:
     counts = f"{many(len(data.recordings), 'recording')} of {many(len(data.subjects), 'subject')}"
-    return page("evaluation/audit", findings=findings, counts=counts)
+    rows = [(finding.what, finding.where, finding.sentence) for finding in findings]
+    return page("evaluation/audit", findings=findings, rows=rows, counts=counts)

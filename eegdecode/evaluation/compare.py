@@ -15,6 +15,7 @@ from eegdecode.evaluation.comparison.pairs import OverStudies, Pair
 from eegdecode.evaluation.comparison.ranking import Ranking
 from eegdecode.evaluation.comparison.rows import Row
 from eegdecode.evaluation.config import Compare
+from eegdecode.evaluation.statistics.nulls import ALPHA
 from eegdecode.page import page, say
 from eegdecode.plots import DotPlot, Dots
 from hpc.media import many
@@ -106,11 +107,11 @@ def render(
 ) -> str:
     own = [row for row in table if not row.is_linear]
     n_evaluations, n_studies = sum(len(row.runs) for row in own), len({row.study for row in own})
-    apart = sum(pair.p_holm < 0.05 for pair in by_pair)
+    apart = sum(pair.p_holm < ALPHA for pair in by_pair)
     summary = (
         f"{many(n_evaluations, 'evaluation')} of {many(len({row.model for row in own}), 'decoder')}"
         f"{f' on {n_studies} studies' if n_studies > 1 else ''}. {apart} of {many(len(by_pair), 'pair')} "
-        f"{'differs' if apart == 1 else 'differ'} over subjects (p < 0.05 after Holm's correction)."
+        f"{'differs' if apart == 1 else 'differ'} over subjects (p < {ALPHA:g} after Holm's correction)."
     )
     several = n_studies > 1
     names = sorted(set().union(*(row.subjects for row in table)))
@@ -118,9 +119,8 @@ def render(
     return page(
         "evaluation/compare",
         summary=summary,
-        dots=DotPlot(
-            [Dots(label, row.value, None, row.chance) for label, row in zip(labels, table, strict=True)], summary
-        ),
+        dots=DotPlot([_dots(label, row) for label, row in zip(labels, table, strict=True)], summary),
+        alpha=f"{ALPHA:g}".removeprefix("0"),
         rows=[_row(row, several) for row in table],
         several=several,
         names=labels,
@@ -137,6 +137,13 @@ def render(
         unlike=list(unlike[:MOST_SAID]),
         n_more=max(0, len(unlike) - MOST_SAID),
     )
+
+
+def _dots(label: str, row: Row) -> Dots:
+    """As in report.html: a dot is a network, a ring a linear decoder, and beside a network the best of its study."""
+    if row.is_linear:
+        return Dots(label, None, row.value, row.chance)
+    return Dots(label, row.value, max((value for value, _ in row.baselines.values()), default=None), row.chance)
 
 
 def _row(row: Row, several: bool) -> list[str]:

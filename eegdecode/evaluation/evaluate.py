@@ -17,7 +17,7 @@ from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.cross_validation import run as cross_validation
 from eegdecode.evaluation.decode import predict, predictions
 from eegdecode.evaluation.decode.predictions import Decoded
-from eegdecode.evaluation.report import export, relevance, report, sections, tables
+from eegdecode.evaluation.report import export, lags, relevance, report, sections, tables
 from eegdecode.training import model_file
 from eegdecode.training.model_file import Trained
 from eegdecode.training.trackers import choice as trackers
@@ -44,6 +44,8 @@ def run(cfg: Evaluate, ctx: Context) -> dict[str, object]:
         result = replace(results.evaluate(decoded, cfg.scoring), control=null)
     if result.is_above_chance:
         result = replace(result, channels=relevance.of_channels(models, decoded, cfg.scoring, ctx))
+    if lags.are_there(result):
+        result = replace(result, lags=lags.of_ridge(decoded, trained, cfg.scoring, ctx))
     others = [model_file.load(model) for model in models[1:]]
     report.write(ctx.out / "report.html", trained, decoded, result, others, cfg.weigh)
     contents = result.plain() | {"of": tested(trained), "meaning": ctx.meaning}
@@ -83,8 +85,9 @@ def with_baselines(
     """With the outputs of the baselines, and the headline metric of each decoder on the validation set."""
     scoring = cfg.scoring
     if decoded.kind == "sequence":
-        test, of_val = lagged_ridge.ridges(trained, [decoded, val], scoring, ctx)
+        (test, of_val), weights = lagged_ridge.ridges(trained, [decoded, val], scoring, ctx)
         outputs = windows.Outputs({"ridge": test}, {"ridge": of_val}, [])
+        decoded = replace(decoded, weights=weights)
     else:
         outputs = windows.baselines(trained, decoded, ctx, scoring.tune, n_tried, cfg.average)
     validation, why_none = results.validation(replace(val, baselines=outputs.val), results.headline(decoded), scoring)

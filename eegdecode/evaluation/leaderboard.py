@@ -303,7 +303,7 @@ def _cells(row: Row) -> list[str]:
     return [row.name, row.whose, *figures, row.verdict or row.note]
 
 
-HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", "p of all runs", ""]
+HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", "p of all runs", "note"]
 
 
 def _head(cfg: Leaderboard, metric: Metric) -> list[str]:

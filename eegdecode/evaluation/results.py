@@ -18,7 +18,8 @@ import numpy as np
 
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, Kind
-from eegdecode.evaluation.metrics import Headline, Metric, metrics
+from eegdecode.evaluation.metrics import Headline, Metric, mel_gain_db, metrics
+from eegdecode.evaluation.metrics.mel_gain_db import MEL_GAIN
 from eegdecode.evaluation.statistics import calibration, intervals, nulls, paired
 from eegdecode.evaluation.statistics.calibration import OfClass
 from eegdecode.evaluation.statistics.confusion import confusion_of
@@ -74,6 +75,24 @@ class SubjectResult:
     bound: float
     figures: Mapping[str, float] = field(default_factory=dict)  # others, where each subject has its own
 
+    @property
+    def is_above_chance(self) -> bool:
+        """Corrected for the number of subjects."""
+        return self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
+class Lags:
+    """What the ridge makes of each channel, over the seconds by which it is later than the target.
+
+    `patterns`: r of its output with each channel, which says where its output comes from (Haufe 2014). `weights`: of
+    the decoder itself, which also say what it takes off as noise.
+    """
+
+    seconds: tuple[float, ...]
+    patterns: Mapping[str, tuple[float, ...]]
+    weights: Mapping[str, tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -89,6 +108,8 @@ class Result:
     confusion: tuple[tuple[int, ...], ...] = ()
     channels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The importance of each channel for the network, and for a baseline: see relevance.py."""
+    lags: Lags | None = None
+    """Of the linear decoder of time courses: see report/lags.py."""
     of_subjects: str = ""
     """What the metric of each subject is, if not the headline."""
     permuted: str = ""
@@ -108,8 +129,13 @@ class Result:
     """The headline of a network that was trained and tested on shuffled targets."""
 
     @property
+    def is_decidable(self) -> bool:
+        """Whether what may be permuted is enough for any p below ALPHA."""
+        return self.smallest_p < ALPHA
+
+    @property
     def is_above_chance(self) -> bool:
-        return self.smallest_p < ALPHA and self.figures[self.headline].is_above_chance
+        return self.is_decidable and self.figures[self.headline].is_above_chance
 
     @property
     def verdict(self) -> str:
@@ -121,7 +147,7 @@ class Result:
         return self._verdict(self.decoders[decoder].p, decoder)
 
     def _verdict(self, p: float | None, decoder: str) -> str:
-        if self.smallest_p >= ALPHA or p is None:
+        if not self.is_decidable or p is None:
             return UNDECIDED
         if p >= ALPHA:
             return "not above chance"
@@ -131,7 +157,7 @@ class Result:
         """The confounds that alone do as well as this decoder, or as the lower end of its interval."""
         figure = self.decoders[decoder]
         least = figure.value if figure.low is None else figure.low
-        return [what for what, reach in self.confounds.items() if reach >= least]
+        return [what for what, reach in self.confounds.items() if reach >= min(least, 1.0)]  # 1 is all, also of dB
 
     @property
     def decoders(self) -> dict[str, MetricResult]:
@@ -229,7 +255,14 @@ def headline(decoded: Decoded) -> str:
         return "balanced_accuracy"
     if decoded.kind == "retrieval":
         return "top5" if len(candidates(decoded)[0]) >= FEWEST_OF_TOP_5 else "top1"
-    return "r"
+    return MEL_GAIN.name if decoded.kind == "sequence" and mel_gain_db.applies(decoded) else "r"
+
+
+def of_trials(decoded: Decoded) -> np.ndarray:
+    """[trial]: of time courses the headline of each trial, whose mean is that of all."""
+    deciding = metrics(decoded.kind)[headline(decoded)].headline
+    assert deciding is not None and deciding.by_unit is not None
+    return deciding.by_unit(decoded, Scoring())[0]
 
 
 def evaluate(

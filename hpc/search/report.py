@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc import media
+from hpc import media, templates
 from hpc.media import many
 from hpc.runs.rundir import atomic_write, write_json
 from hpc.search.score import Score
@@ -144,20 +144,43 @@ def _shown(metric: Mapping[str, Any]) -> str:
 
 
 def _page(record: Mapping[str, Any]) -> str:
-    import jinja2  # only where a page is written
+    head = ["trial", *(["steps"] if record["rungs"] else []), record["metric"], "run", "settings"]
+    folds = [
+        (fold, progress(record, fold), _curve(best_so_far(record, fold)), _rows(record, fold))
+        for fold in record["folds"]
+    ]
+    reported = [
+        (
+            name if of["of"] == 1 else f"{name}, mean of {of['of']}",
+            f"{of['value']:.4g}",
+            _or_dash(of.get("chance"), ".3f"),
+        )
+        for name, of in record["reported"].items()
+    ]
+    together = [
+        (each["run"], [(name, _said(value)) for name, value in each["metrics"].items()])
+        for each in record.get("together", [])
+    ]
+    about = {"search": record, "head": head, "folds": folds, "reported": reported, "together": together}
+    about |= {"width": WIDTH, "height": HEIGHT}
+    return templates.fill(Path(__file__).parent, "search", **about)
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: media.lines(value) if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    curves = [_curve(best_so_far(record, fold)) for fold in record["folds"]]
-    states = [progress(record, fold) for fold in record["folds"]]
-    template = environment.get_template("search.html.jinja")
-    return template.render(search=record, folds=list(zip(record["folds"], states, curves)), width=WIDTH, height=HEIGHT)
+
+def _rows(record: Mapping[str, Any], fold: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            str(job["trial"]),
+            *([str(job["steps"])] if record["rungs"] else []),
+            "failed" if job["has_failed"] else _or_dash(job["score"], ".4g"),
+            job["run"],
+            job["settings"],
+        ]
+        for job in fold["jobs"]
+    ]
+
+
+def _or_dash(number: float | None, form: str) -> str:
+    return "–" if number is None else format(number, form)
 
 
 def _curve(best: Sequence[float]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ const contrasts = [];
 for (const element of document.querySelectorAll('body *')) {
   const own = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
   if (!own || element.closest('title, script')) continue;
-  const style = getComputedStyle(element), back = behind(element);
+  const style = getComputedStyle(element), halo = style.paintOrder.startsWith('stroke') && style.stroke !== 'none';
+  const back = halo ? parts(style.stroke) : behind(element);
   const [one, other] = [light(over(parts(element.ownerSVGElement ? style.fill : style.color), back)), light(back)];
   contrasts.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), own.slice(0, 40)]);
 }
@@ -50,6 +53,15 @@ return {
   pictures: [...document.images].map(image => image.naturalWidth),
 };
 })()"""
+
+
+AXE = """axe.run(document, %s).then(run => run.violations.filter(rule => ['serious', 'critical'].includes(rule.impact))
+  .map(rule => [rule.id, rule.nodes[0].html.slice(0, 200)]))"""
+
+PRINTED = """[getComputedStyle(document.body).backgroundColor, ...['.contents', '.scroll'].map((name, number) => {
+  const element = document.querySelector(name), style = element && getComputedStyle(element);
+  return !element ? ['none', 'visible'][number] : number ? style.overflowX : style.display;
+})]"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,43 @@ def look(page: Path, width: int, dark: bool, profile: Path) -> Seen:
     errors += [str(params) for method, params in heard if method == "Runtime.consoleAPICalled"]
     asked = [params["request"]["url"] for method, params in heard if method == "Network.requestWillBeSent"]
     return Seen(**said["result"]["value"], errors=errors, requests=[url for url in asked if url != page.as_uri()])
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The rules of axe-core that a page breaks, each with the first element that does, in light and dark; and how it is
+    printed, if it is dark: the background, and whether contents are shown and wide tables cut off."""
+
+    light: list[tuple[str, str]]
+    dark: list[tuple[str, str]]
+    printed: list[str]
+
+
+def audited(pages: Sequence[Path], profile: Path) -> dict[str, Audited]:
+    """Rules of a serious or critical impact, by the name of the page."""
+    axe = (resources.files("axe_core_python") / "axe.min.js").read_text()
+    found = {}
+    with Browser(profile) as chromium:
+        chromium.say("Page.enable")
+        chromium.say("Runtime.enable")
+        for page in pages:
+            chromium.heard.clear()
+            chromium.say("Page.navigate", url=page.as_uri())
+            chromium.until("Page.loadEventFired")
+            chromium.say("Runtime.evaluate", expression=axe)
+            rules = []
+            for theme, only in (("light", "{}"), ("dark", "{runOnly: ['color-contrast']}")):
+                feature = {"name": "prefers-color-scheme", "value": theme}
+                chromium.say("Emulation.setEmulatedMedia", media="screen", features=[feature])
+                rules.append(_evaluated(chromium, AXE % only))
+            chromium.say("Emulation.setEmulatedMedia", media="print", features=[feature])
+            found[page.stem] = Audited(*([tuple(each) for each in own] for own in rules), _evaluated(chromium, PRINTED))
+    return found
+
+
+def _evaluated(chromium: "Browser", expression: str) -> Any:
+    said = chromium.say("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+    return said["result"]["value"]
 
 
 class Browser:

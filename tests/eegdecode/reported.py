@@ -60,6 +60,8 @@ def page_of(result: Result) -> str:
         made_up=False,
         examples=None,
         channels=relevance.OnHead(),
+        lags=None,
+        n_features=1,
         learning=[],
         data=[],
         audited=sections.Audited("", "audit"),

@@ -1,5 +1,6 @@
 """Several evaluations on one page, and what is better in pairs."""
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -184,7 +185,8 @@ def test_folds_and_seeds_of_a_decoder_are_one_row_and_no_fold_is_the_best(tmp_pa
     assert pair["p"] == 2 / 2**4, "four subjects allow no less"
     assert pair["p_units_holm"] < 0.01, "their trials do"
     text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
-    assert "16 evaluations of 2 decoders" in text and 'class="ridge"' not in text, "chance has no ring"
+    assert "16 evaluations of 2 decoders" in text
+    assert [each.count('class="ridge"') for each in tracks(text)] == [1, 1, 1], "chance has no ring"
 
 
 def test_the_folds_of_one_decoder_are_no_comparison_and_a_missing_fold_is_named(tmp_path: Path) -> None:
@@ -246,3 +248,19 @@ def test_a_study_that_lacks_a_decoder_is_left_out_of_the_ranks_and_named() -> No
     ranked = ranking.ranked(table)
     assert ranked is not None and set(ranked.models) == {"a", "b", "c"} and ranked.left_out == ("study 2",)
     assert "Left out, as a study or a decoder is missing there: study 2." in compare.render(table, [], [], ranked)
+
+
+def test_a_ring_is_a_linear_decoder_as_in_a_report() -> None:
+    of = {"study": ["preprocess-a"], "split": {"by": "run"}}
+    subjects = {"sub-1": 0.6, "sub-2": 0.7}
+    network = Row(("evaluate-a",), "", "r", 0.65, 0.5, 0.01, "x", subjects, of, "eegnet")
+    network = replace(network, baselines={"csp": (0.55, subjects), "mdm": (0.6, subjects)})
+    linear = replace(network, model="mdm", value=0.6, is_linear=True, baselines={})
+    text = compare.render([network, linear], *pairs.compared([network, linear]))
+    drawn = [dict(re.findall(r'class="(decoded|ridge|chance)" style="left:([\d.]+)%', each)) for each in tracks(text)]
+    assert [set(own) for own in drawn] == [{"decoded", "ridge", "chance"}, {"ridge", "chance"}]
+    assert drawn[0]["ridge"] == drawn[1]["ridge"], "beside a network, the best of them"
+
+
+def tracks(page: str) -> list[str]:
+    return re.findall(r'<div class="track">(.*?)</div>', page, re.DOTALL)

@@ -214,6 +214,7 @@ def test_the_ridge_is_mnes_receptive_field(tiny_store: Store) -> None:
     oracle.fit(x, y[:, 0])
     weights = decoder.weights[7, :, 0].reshape(x.shape[1], 5)
     np.testing.assert_allclose(weights, oracle.coef_[:, ::-1], rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(decoder.by_lag(7), weights.T)
 
 
 def train(run: Path, data: Path, **knobs: object) -> Path:

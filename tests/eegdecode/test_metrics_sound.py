@@ -1,13 +1,18 @@
 """A sound is like itself in every respect and unlike noise; distances have their closed forms."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from eegdecode.evaluation.metrics import like, mcd_db, pesq
+from eegdecode.evaluation.metrics import like, lsd_db, mcd_db, pesq
+from eegdecode.evaluation.metrics.lsd_db import log_spectral_distance_db
 from eegdecode.evaluation.metrics.mcd_db import mel_cepstral_distortion_db
+from eegdecode.evaluation.metrics.mr_stft import multi_resolution_stft
 from eegdecode.evaluation.statistics import sound
 
 SFREQ = 16000.0
+Distance = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
 def music(seed: int, duration_s: float = 4.0) -> np.ndarray:
@@ -83,10 +88,6 @@ def test_chroma_hears_the_note_in_any_octave() -> None:
     assert like.chroma(octave, a, SFREQ) > 0.95 > 0.1 > like.chroma(e_flat, a, SFREQ)
 
 
-def test_mcd_is_0_for_the_same_sound_at_any_loudness() -> None:
-    assert mel_cepstral_distortion_db(0.1 * music(0), music(0), SFREQ) == pytest.approx(0, abs=1e-9)
-
-
 def test_mcd_is_the_difference_of_levels_root_mean_square(monkeypatch: pytest.MonkeyPatch) -> None:
     """Levels that differ by a cosine over bands of 6 dB: 6 / sqrt(2)."""
     level_db = 6 * np.cos(3 * np.pi * (np.arange(sound.N_MELS) + 0.5) / sound.N_MELS)
@@ -95,10 +96,24 @@ def test_mcd_is_the_difference_of_levels_root_mean_square(monkeypatch: pytest.Mo
     assert mel_cepstral_distortion_db(noise(), noise(), SFREQ) == pytest.approx(6 / np.sqrt(2))
 
 
-def test_mcd_rises_with_noise_and_takes_many() -> None:
-    several = np.stack([music(0) + part * noise() for part in (0.0, 0.01, 0.1, 1.0)])
-    distortion = mel_cepstral_distortion_db(several, music(0), SFREQ)
-    assert distortion.shape == (4,) and np.all(np.diff(distortion) > 0)
+DISTANCES = (mel_cepstral_distortion_db, log_spectral_distance_db, multi_resolution_stft)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_distance_is_0_at_any_loudness_rises_with_noise_and_takes_many(distance: Distance) -> None:
+    several = np.stack([0.1 * music(0), *(music(0) + part * noise() for part in (0.01, 0.1, 1.0))])
+    distances = distance(several, music(0), SFREQ)
+    assert distances[0] == pytest.approx(0, abs=1e-9)
+    assert distances.shape == (4,) and np.all(np.diff(distances) > 0)
+    assert distance(noise(), noise(1), SFREQ) < distances[-1], "two noises have one spectrum"
+    assert np.isfinite(distance(0 * noise(), music(0), SFREQ))
+
+
+def test_lsd_is_the_difference_of_levels_in_db(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the frequencies are 10 dB softer than in the other: 10 / sqrt(2), in each frame."""
+    spectra = iter([np.tile([1.0, 0.1], (5, 4)), np.ones((5, 8))])
+    monkeypatch.setattr(lsd_db, "powers", lambda x, sfreq: (next(spectra), None))
+    assert log_spectral_distance_db(noise(), noise(), SFREQ) == pytest.approx(10 / np.sqrt(2))
 
 
 @pytest.mark.parametrize("sfreq", [4000.0, 16000.0, 22050.0, 44100.0])

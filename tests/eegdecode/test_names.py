@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,16 @@ from hpc import media
 from hpc.rank.context import Input
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, write_json
+from hpc.search import report as search_report
 from tests.conftest import ROOT
+from tests.eegdecode import browser
 from tests.eegdecode.reported import chain, heard
 from tests.eegdecode.test_cross_validation import by_subject
 from tests.eegdecode.test_results import decoded as answered
 
 NASTY = "<img src=x onerror=alert(1)>|`$\\x{}&%#_\t\n\x1b[31m\"'\udcff"
 PLAIN = "name"
+ROOMS = ("eegdecode", "hpc")
 PUBLISHED = (Published("theirs", 60.0),)
 SHOWN, IN_HTML = media.one_line(NASTY), media.lines(NASTY)
 
@@ -92,14 +96,21 @@ def here(tiny_store: Store, study: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    ours = list(package._ours())
+    return partial(declared, monkeypatch, list(package._ours()))
 
-    def declared(name: str) -> None:
-        """A metric of a user's plugin."""
-        metric = Metric(name, name, f"{name}.", ("classes", "sequence"), lambda decoded, cfg: 2.0, 0.0, unit=name)
-        monkeypatch.setattr(package, "_ours", lambda: [*ours, metric])
 
-    return declared
+def declared(patch: pytest.MonkeyPatch, ours: list[Metric], name: str) -> None:
+    """A metric of a user's plugin."""
+    metric = Metric(name, name, f"{name}.", ("classes", "sequence"), lambda decoded, cfg: 2.0, 0.0, unit=name)
+    patch.setattr(package, "_ours", lambda: [*ours, metric])
+
+
+@pytest.fixture(scope="module")
+def plain(here: tuple[RunDir, Trained, Store]) -> dict[str, str]:
+    """Every page, with a harmless name."""
+    with pytest.MonkeyPatch.context() as patch:
+        declared(patch, list(package._ours()), PLAIN)
+        return pages(PLAIN, *here)
 
 
 def result_of(kind: str, name: str) -> tuple[Decoded, Result]:
@@ -178,8 +189,18 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     written["survey"] = "".join(text for _, text in study_page.pages(name, survey(name), lambda row: looked_at(name)))
     timing = live.summarize(64.0, 4, 8, [np.full(50, 0.001)], 1e-6, 1.5)
     written["stream"] = live.render(run, trained, timing, np.full(50, 1.0), torch.device("cpu"), name)
+    written["search"] = search_report._page(searched(name))
     written["lr"] = lr_finder.drawn({"rates": [0.001, 0.01, 0.1], "losses": [3.0, 2.0, 4.0], "lr": 0.01})
     return written
+
+
+def searched(name: str) -> dict[str, Any]:
+    job = {"trial": 0, "steps": None, "score": 0.5, "has_failed": False, "run": name, "settings": name}
+    jobs = [job, job | {"trial": 1, "score": 0.4}, job | {"trial": 2, "score": None, "has_failed": True}]
+    fold = {"each": name, "jobs": jobs, "best": {"trial": 1, "score": 0.4, "run": name, "settings": name}}
+    reported = {name: {"value": 0.5, "of": 2, "chance": 0.1}}
+    return {"name": name, "line": name, "stage": name, "metric": name, "lower_is_better": True, "rungs": [],
+            "trials": 3, "reported": reported, "folds": [fold]}  # fmt: skip
 
 
 def looked_at(name: str) -> dict[str, Any]:
@@ -207,12 +228,12 @@ def survey(name: str) -> StudyTable:
     return StudyTable((good, replace(good, name=f"{name} 2", run="2"), RecordingRow(name, f"{name} 2", failed=name)))
 
 
-def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], declare: Callable[[str], None]) -> None:
-    written = {}
-    for name in (PLAIN, NASTY):
-        declare(name)
-        written[name] = pages(name, *here)
-    templates = {path.name.split(".")[0] for path in (ROOT / "eegdecode").rglob("*.html.jinja")}
+def test_a_name_is_text_in_every_page(
+    here: tuple[RunDir, Trained, Store], plain: dict[str, str], declare: Callable[[str], None]
+) -> None:
+    declare(NASTY)
+    written = {PLAIN: plain, NASTY: pages(NASTY, *here)}
+    templates = {path.name.split(".")[0] for room in ROOMS for path in (ROOT / room).rglob("*.html.jinja")}
     frames = {"page", "parts", "plots", "sections", "drawings"}
     assert templates - frames == {
         "report",
@@ -223,6 +244,7 @@ def test_a_name_is_text_in_every_page(here: tuple[RunDir, Trained, Store], decla
         "survey",
         "live",
         "lr_finder",
+        "search",
     }, (  # fmt: skip
         "a new page? Test it here"
     )
@@ -271,9 +293,42 @@ def test_a_name_is_a_cell_in_a_survey_and_in_listings(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in summary._columns([[NASTY, "1"]]))
 
 
+def test_a_table_is_beside_its_csv_in_every_page(plain: dict[str, str]) -> None:
+    for which, page in plain.items():
+        links = re.findall(r'download="[^"]+" href="data:text/csv;charset=utf-8,([^"]+)"', page)
+        of_lags = "Lags as CSV" in page
+        assert len(links) == page.count("<table>") + of_lags, which
+        for link in links:
+            cells = [cell for row in csv.reader(io.StringIO(unquote(link))) for cell in row]
+            assert "–" not in cells and not any(re.match(r"−\d", cell) for cell in cells), "programs read these numbers"
+            assert link in page and len(cells) > 1
+    assert any("<table>" in page for page in plain.values())
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here: pages are not looked at")
+def test_every_page_can_be_used_by_all_and_prints(plain: dict[str, str], tmp_path: Path) -> None:
+    """By the rules of axe-core, in light and dark: none is broken whose impact is serious or critical."""
+    alike = {"mel", "unplaced", "compare"}  # the same templates as others
+    paths, every = [], {which: page for which, page in plain.items() if which not in alike}
+    for which, page in every.items():
+        paths.append(tmp_path / f"{which}.html")
+        paths[-1].write_text(page.replace("<details", "<details open"))
+    (tmp_path / "broken.html").write_text("<html><body><img src='data:,'><p style='color:#eee'>pale</p></body></html>")
+    found = browser.audited([*paths, tmp_path / "broken.html"], tmp_path / "profile")
+    broken = found.pop("broken")
+    assert {"image-alt", "html-has-lang", "color-contrast"} <= {rule for rule, _ in broken.light}, (
+        "else it proves nothing"
+    )
+    assert {which: (seen.light, seen.dark) for which, seen in found.items()} == dict.fromkeys(every, ([], []))
+    assert {
+        which for which, seen in found.items() if seen.printed != ["rgb(255, 255, 255)", "none", "visible"]
+    } == set()
+
+
 def test_no_template_lets_markup_through_and_no_code_makes_any() -> None:
     """Then what is not in a template is escaped, whoever wrote it."""
-    templates = "".join(path.read_text() for path in (ROOT / "eegdecode").rglob("*.jinja"))
+    templates = "".join(path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.jinja"))
+    assert not re.search(r"[<>=]=? *0?\.05|p < \.05", templates), "the level of significance is ALPHA"
     assert not re.search(r"\|\s*safe\b|\bautoescape\b|Markup", templates)
     code = {path: path.read_text() for package in ("hpc", "eegdecode") for path in (ROOT / package).rglob("*.py")}
     assert [

@@ -23,8 +23,9 @@ from tests.eegdecode.test_results import decoded as answered
 
 KINDS: tuple[Kind, ...] = ("sequence", "classes", "retrieval", "values")
 IN_ORDER: dict[Kind, str] = {
-    "sequence": "r rank_accuracy match_mismatch spectrum_r spectrum_rank ssim ssim_rank si_sdr_db mcd_db "
-    "like_zero_crossings like_rhythm like_chroma like_energy like_contrast like_perceptual like_weighted pesq",
+    "sequence": "r mel_gain_db mcd_db lsd_db mr_stft rank_accuracy match_mismatch spectrum_r spectrum_rank ssim "
+    "ssim_rank si_sdr_db like_zero_crossings like_rhythm like_chroma like_energy like_contrast like_perceptual "
+    "like_weighted pesq",
     "classes": "balanced_accuracy kappa weighted_f1 auroc",
     "retrieval": "top1 top5 top10 top1_of_200 top5_of_200 rank",
     "values": "r r_pooled nrmse",

@@ -1,5 +1,7 @@
 """Channel importance: the channel that was planted is found, of classes and of signals, and on any number of ranks."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ from eegdecode.data.store import store
 from eegdecode.data.store.dataset import Store
 from eegdecode.evaluation.config import Evaluate, Scoring
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
-from eegdecode.evaluation.report import relevance
+from eegdecode.evaluation.report import lags, relevance
 from eegdecode.models.eegnet import EEGNet
 from eegdecode.objectives.classification import Classification
 from eegdecode.signals import Recording, Signal, SignalSpec, Trial
+from eegdecode.topomap import FINE, Places
 from eegdecode.training import model_file
 from eegdecode.training.config import Optim, Train
 from hpc.rank.context import Context, Input, World
@@ -105,8 +108,21 @@ def test_the_pattern_of_a_linear_decoder_is_where_its_output_comes_from(
         output = stored.read(first + 6, first + 206)[:, 3:4]
         trials.append(DecodedTrial("sub-01", "x", output, output, stored.name, number, first / SFREQ))
     trained = model_file.load(tmp_path / "train-c" / "out")
-    pattern = relevance.pattern_of(Decoded(SFREQ, tuple(trials), ()), trained, Scoring(), ctx)
+    decoded = Decoded(SFREQ, tuple(trials), ())
+    pattern = relevance.pattern_of(decoded, trained, Scoring(), ctx)
     assert pattern[3] == pytest.approx(1, abs=1e-6) and np.abs(np.delete(pattern, 3)).max() < 0.99
+    weights = np.zeros((33, trained.spec.n_channels))
+    weights[6, 3] = 1.0
+    by_ridge = replace(decoded, weights=weights, baselines={"ridge": decoded.output})
+    of = lags.of_ridge(by_ridge, trained, Scoring(), ctx)
+    assert of is not None
+    name, at = trained.spec.channels[3], of.seconds.index(round(6 / SFREQ, 4))
+    assert (of.patterns[name][at], of.weights[name][at]) == (pytest.approx(1, abs=1e-4), 1.0)
+    drawn = lags.drawn(of, trained.spec)
+    assert drawn is not None and drawn.named[0] == ("c0", name)
+    assert "0.09 s" in [each.when for each in drawn.maps] and all(each.drawn.png for each in drawn.maps)
+    assert [name, f"{6 / SFREQ:.4f}", "1", "1"] in drawn.rows and len(drawn.rows) == 33 * trained.spec.n_channels
+    assert lags.drawn(None, trained.spec) is None
 
 
 def test_windows_are_exchanged_and_none_stays() -> None:
@@ -116,7 +132,28 @@ def test_windows_are_exchanged_and_none_stays() -> None:
 
 
 def test_places_are_measured_or_known_by_name() -> None:
-    by_name = relevance.places(SignalSpec(("C3", "C4", "Fz", "EMG"), 64.0, 1))
-    assert by_name["C3"][0] < 0 < by_name["C4"][0] and by_name["Fz"][1] > 0.3 and "EMG" not in by_name
-    measured = SignalSpec(("A", "B"), 64.0, 1, positions=((0.0, 0.09, 0.0), None))
-    assert relevance.places(measured) == {"A": pytest.approx((0.0, 1 / 1.05), abs=1e-9)}
+    by_name = Places.of_spec(SignalSpec(("C3", "C4", "Fz", "EMG"), 64.0, 1))
+    assert by_name.flat["C3"][0] < 0 < by_name.flat["C4"][0] and by_name.flat["Fz"][1] > 0.3
+    assert by_name.by_name and "EMG" not in by_name.flat
+    measured = Places.of_spec(SignalSpec(("A", "B"), 64.0, 1, positions=((0.0, 0.09, 0.0), None)))
+    assert measured.flat == {"A": pytest.approx((0.0, 90 / 95), abs=1e-3)} and not measured.by_name
+
+
+def test_a_map_has_the_value_of_each_channel_and_lines_around_the_largest() -> None:
+    names = ("Fp1", "Fp2", "C3", "Cz", "C4", "Pz", "O1", "O2")
+    places = Places.of_spec(SignalSpec(names, 64.0, 1))
+    values = dict.fromkeys(names, 0.0) | {"C4": 1.0}
+    between = places._between(values, FINE)
+    for name, (x, y) in places.flat.items():
+        pixel = round((1 - y) / 2 * FINE - 0.5), round((1 + x) / 2 * FINE - 0.5)
+        assert between[pixel] == pytest.approx(values[name], abs=0.08), name
+    head = places.head(values, "a head")
+    assert head.png and len(head.channels) == len(names)
+    points = np.array(
+        [[float(x) for x in pair.split()] for path in head.contours for pair in re.split("[ML]", path)[1:]]
+    )
+    assert np.hypot(*points.T).max() <= 1, "within the outline"
+    x, y = places.flat["C4"]
+    assert np.hypot(*(points[:, 0] - x, -points[:, 1] - y)).min() < 0.25
+    few = Places.of_spec(SignalSpec(names[:3], 64.0, 1)).head(values, "a head")
+    assert few.png == "" and few.contours == (), "three channels are no map"

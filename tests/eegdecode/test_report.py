@@ -65,7 +65,16 @@ def test_it_needs_nothing_but_itself(written: Path) -> None:
     text = written.read_text()
     assert len(text.encode()) < 1_000_000
     assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|<iframe", text.split("<main>")[0] + text)
-    assert not any("src" in attrs or "href" in attrs for _, attrs in Page(text).tags)
+    links = [attrs[name] or "" for _, attrs in Page(text).tags for name in ("src", "href") if name in attrs]
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+
+
+def test_its_contents_lead_to_its_sections(written: Path) -> None:
+    page = Page(written.read_text())
+    sections = [attrs["id"] for attrs in page.all("h2")]
+    links = [attrs["href"] for attrs in page.all("a") if "download" not in attrs]
+    assert links == [f"#{name}" for name in sections] and len(set(sections)) == len(sections) > 5
+    assert [attrs["aria-label"] for attrs in page.all("nav")] == ["Contents"]
 
 
 def test_it_can_be_read_by_all(written: Path) -> None:
@@ -103,7 +112,7 @@ def test_names_are_text_and_not_markup(written: Path) -> None:
 
 def test_it_says_how_it_came_about(written: Path) -> None:
     text = written.read_text()
-    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td>(.*?)</td>", text)
+    rows = re.findall(r'<th scope="row">(\w+-[a-d])</th>' + 4 * "<td[^>]*>(.*?)</td>", text)
     code = "thesis 0123456789 + 1 changed file"
     cost = {"train-c": ("2", "0.50", "2.00")}
     meant = [f"{code}; meaning 1 of {name.partition('-')[0]}" for name in NAMES]

@@ -22,7 +22,7 @@ STUDY = StudyTable(
 
 
 def test_the_first_sentence_counts() -> None:
-    assert STUDY.sentences()[0] == "6 recordings of 3 subjects, 0.8 hours, 45 trials of 1 stimuli, at 1000 Hz."
+    assert STUDY.sentences()[0] == "6 recordings of 3 subjects, 0.8 hours, 45 trials of 1 stimulus, at 1000 Hz."
     assert STUDY.metrics() == {
         "recordings": 6, "subjects": 3, "hours": 0.833, "failed": 1, "duplicates": 1, "without_trials": 0,
     }  # fmt: skip

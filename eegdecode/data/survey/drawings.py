@@ -230,7 +230,7 @@ def responses(of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evoked_colours() -> tuple[str, ...]:
-    from eegdecode.data.survey.topomap import ABOVE_AND_BELOW
+    from eegdecode.topomap import ABOVE_AND_BELOW
 
     return ABOVE_AND_BELOW
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eegdecode.data.survey import spectra, topomap
-from eegdecode.data.survey.topomap import Places
+from eegdecode import topomap
+from eegdecode.data.survey import spectra
 from eegdecode.plots import indexed_png
 from eegdecode.signals import Stream, Trial
+from eegdecode.topomap import Places
 
 BEFORE_S, SHORTEST_S, LONGEST_S = 0.5, 0.8, 2.5
 BASELINE_S = 0.2
@@ -103,7 +104,7 @@ def responses(
         "n_trials": len(trials),
         "time": {"start_s": round(float(times[shown][0]), 4), "step_s": 1 / rate, "n": int(shown.sum())},
         "evoked": _evoked(filtered[:, shown, best], of_trial, len(made.names)),
-        "maps": _maps(Places(stream, kind, skip), names, filtered[:, shown].mean(axis=0), times[shown]),
+        "maps": _maps(Places.of_stream(stream, kind, skip), names, filtered[:, shown].mean(axis=0), times[shown]),
         "image": _image(filtered[:, shown, best], of_trial),
         "power": _power(data[:, :, best], rate, times, shown, of_trial, len(made.names)),
     }

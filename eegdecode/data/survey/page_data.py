@@ -18,8 +18,8 @@ import numpy as np
 
 from eegdecode.data.io.channels.table import Channel
 from eegdecode.data.survey import evoked, spectra
-from eegdecode.data.survey.topomap import Places
 from eegdecode.signals import BRAIN, Decisions, Stream, Trial
+from eegdecode.topomap import Places
 from hpc.runs import products
 
 VERSION = 1
@@ -56,7 +56,7 @@ def of(
             "traces": spectra.some_seconds(stream, unitless, shown, start_s),
             "responses": evoked.responses(stream, unitless, after is None, trials, made, skip) if is_last else {},
         }
-    places = {kind: Places(raw, kind) for kind in spectra.kinds(raw)}
+    places = {kind: Places.of_stream(raw, kind) for kind in spectra.kinds(raw)}
     data["places"] = {kind: each.flat for kind, each in places.items()}
     data["by_name"] = any(each.by_name for each in places.values())
     data["trials"] = _timeline(trials, made)

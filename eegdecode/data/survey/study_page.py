@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from eegdecode.data.io.channels import table as channels_table
 from eegdecode.data.survey import drawings, oddities, page_data
 from eegdecode.data.survey.oddities import Measures, Oddities
 from eegdecode.data.survey.table import RecordingRow, StudyTable
 from eegdecode.page import page
-from hpc import media
 from hpc.media import many
 from hpc.runs import products
 
@@ -29,18 +27,16 @@ Load = Callable[[RecordingRow], Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page. `csv`: the link that downloads it, as a file of that name."""
+    """A table of a page, and `every` row for those who download it."""
 
     name: str
-    head: list[str]
-    rows: list[list[str]]
-    csv: str
+    head: Sequence[str]
+    every: Sequence[Sequence[str]]
+    most: int | None = None
 
-    @classmethod
-    def of(cls, name: str, head: Sequence[str], rows: Sequence[Sequence[str]], most: int = 1 << 30) -> "Table":
-        cells = [list(head), *map(list, rows)]
-        csv = "data:text/csv;charset=utf-8," + quote(media.csv(cells))
-        return cls(f"{media.file_name(name)}.csv", list(head), cells[1 : most + 1], csv)
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        return self.every[: self.most]
 
 
 @dataclass(frozen=True)
@@ -139,14 +135,14 @@ def _overview(
         "cards": _cards(table, known),
         "n_odd": n_odd,
         "subjects": subjects,
-        "subjects_csv": Table.of(
+        "subjects_csv": Table(
             f"{name}-subjects",
             ("subject", "what is odd", "recordings", "minutes", "trials", "bad channels", "score"),
             [[each["name"], "; ".join(each["odd"]), *each["numbers"], f"{each['score']:g}"] for each in subjects],
         ),
         "columns": columns,
         "rows": [(row, link_of.get(at, "")) for at, row in enumerate(table.rows)],
-        "rows_csv": Table.of(f"{name}-recordings", (*columns, "remarks"), cells),
+        "rows_csv": Table(f"{name}-recordings", (*columns, "remarks"), cells),
         "overlays": [
             drawn
             for side in ("before", "after")
@@ -285,7 +281,7 @@ def _tables(label: str, decisions: Mapping[str, Any], looked: Mapping[str, Any])
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]], most: int) -> Table:
     head = list(dict.fromkeys(str(column) for row in rows for column in row))
-    return Table.of(name, head, [[_text(row.get(column, "")) for column in head] for row in rows], most)
+    return Table(name, head, [[_text(row.get(column, "")) for column in head] for row in rows], most)
 
 
 def _text(value: object) -> str:

@@ -117,10 +117,11 @@ class StudyTable:
     def sentences(self) -> list[str]:
         """The sentences that a reader should see first."""
         rates, trials = sorted({row.sfreq for row in self.good}), sum(sum(row.stimuli.values()) for row in self.good)
-        stimuli = {stimulus for row in self.good for stimulus in row.stimuli}
+        n_stimuli = len({stimulus for row in self.good for stimulus in row.stimuli})
+        of = f"{many(trials, 'trial')} of {n_stimuli} {'stimulus' if n_stimuli == 1 else 'stimuli'}"
         sentences = [
             f"{many(len(self.rows), 'recording')} of {many(len(self.subjects), 'subject')}, {self.hours:.1f} hours, "
-            f"{many(trials, 'trial')} of {len(stimuli)} stimuli, at {listed([f'{rate:g}' for rate in rates])} Hz."
+            f"{of}, at {listed([f'{rate:g}' for rate in rates])} Hz."
         ]
         why: dict[str, list[str]] = {}
         for row in self.failed:

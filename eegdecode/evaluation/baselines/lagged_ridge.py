@@ -27,10 +27,18 @@ EVERYBODY = ""  # the key of the decoder of all subjects
 
 def ridge(trained: Trained, windows: Decoded, cfg: Scoring, ctx: Context) -> np.ndarray:
     """The outputs of the ridge on the same windows, [row, feature]."""
-    return ridges(trained, [windows], cfg, ctx)[0]
+    return ridges(trained, [windows], cfg, ctx).outputs[0]
 
 
-def ridges(trained: Trained, several: Sequence[Decoded], cfg: Scoring, ctx: Context) -> list[np.ndarray]:
+class Ridges(NamedTuple):
+    """`outputs` of each set of windows, [row, feature]; and the `weights` that decode the test set, [lag, channel]:
+    the mean over subjects and features."""
+
+    outputs: list[np.ndarray]
+    weights: np.ndarray
+
+
+def ridges(trained: Trained, several: Sequence[Decoded], cfg: Scoring, ctx: Context) -> Ridges:
     """Its outputs on the windows of the test set, and of the validation set if these are given too. The validation set
     determines the penalty, one for all subjects.
 
@@ -84,7 +92,10 @@ def ridges(trained: Trained, several: Sequence[Decoded], cfg: Scoring, ctx: Cont
             outputs.append(of_trial[first : first + len(window.output)])
         return np.concatenate(outputs)
 
-    return [rows(*each) for each in zip((parts.test, parts.val), several, strict=False)]
+    outputs = [rows(*each) for each in zip((parts.test, parts.val), several, strict=False)]
+    tested = {subject_of[segment] for segment in parts.test}
+    used = sorted({subject if subject in trained_subjects else EVERYBODY for subject in tested})
+    return Ridges(outputs, np.mean([decoders[key].by_lag(chosen) for key in used], axis=0))
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,10 @@ class Decoder:
     x_mean: np.ndarray
     y_mean: np.ndarray
     weights: np.ndarray  # [penalty, channel and lag, feature]
+
+    def by_lag(self, penalty: int) -> np.ndarray:
+        """[lag, channel]: the mean weight over features."""
+        return self.weights[penalty].mean(axis=-1).reshape(-1, self.n_lags).T
 
     def decode(self, x: np.ndarray, n_steps: int) -> np.ndarray:
         """[time, channel] -> [penalty, step, feature], for so many steps of the target in that time."""

@@ -6,11 +6,12 @@ from itertools import combinations
 
 import numpy as np
 
+from eegdecode.evaluation import results
 from eegdecode.evaluation.comparison.rows import Repetitions, Row
 from eegdecode.evaluation.cross_validation.folds import WIDER
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics.top_k import hits
-from eegdecode.evaluation.statistics import grouping, intervals, nulls, rank_tests
+from eegdecode.evaluation.statistics import grouping, intervals, rank_tests
 from eegdecode.evaluation.statistics.confusion import predicted, truth
 from eegdecode.evaluation.statistics.retrieval import candidates, distinct, similarities
 
@@ -108,8 +109,8 @@ def _of_part(decoded: Decoded, n_parts: int) -> np.ndarray | None:
         k = 5 if len(every) >= 20 else 1
         return hits(similarities(decoded), own, k) / (len(own) * n_parts)
     if decoded.kind == "sequence":
-        of_trials = [nulls.rotated(trial.output, trial.target)[0] for trial in decoded.trials]
-        return np.array(of_trials) / len(of_trials)
+        of_trials = results.of_trials(decoded)
+        return of_trials / len(of_trials)
     return None
 
 

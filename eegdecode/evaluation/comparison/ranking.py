@@ -8,6 +8,7 @@ import numpy as np
 
 from eegdecode.evaluation.comparison.rows import Row
 from eegdecode.evaluation.statistics import rank_tests
+from eegdecode.evaluation.statistics.nulls import ALPHA
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Ranking:
     p: float
     critical_difference: float
     left_out: tuple[str, ...] = ()
+
+    @property
+    def is_difference(self) -> bool:
+        return self.p < ALPHA
 
     def alike(self, number: int) -> list[int]:
         """The decoders that are not told apart from this one."""

@@ -73,6 +73,8 @@ class Decoded:
     """
     confounds: Mapping[str, float] = field(default_factory=dict)
     """Sentences on what else than the brain may tell the target here, each with the headline metric of that alone."""
+    weights: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """Of the linear decoder of time courses, [lag, channel]; in no file."""
     computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `once` keeps; a copy of these windows begins without it."""
 
@@ -170,7 +172,8 @@ def read(path: Path) -> Decoded:
             about["target"],
             tuple(map(str, about["classes"])),
             {name: rows[:] for name, rows in file.get("baseline", {}).items()},
-            *(_numbers(file, name) for name in ("validation", "confounds")),
+            validation=_numbers(file, "validation"),
+            confounds=_numbers(file, "confounds"),
         )
 
 

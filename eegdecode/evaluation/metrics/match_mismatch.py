@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eegdecode.evaluation.decode.predictions import DecodedTrial
-from eegdecode.evaluation.metrics import Decoded, Metric, Scoring
+from eegdecode.evaluation.metrics import Decoded, Metric, Scoring, mel_gain_db
 from eegdecode.evaluation.statistics.correlation import unit
 
 
@@ -25,7 +25,10 @@ def match_mismatch(trials: Sequence[DecodedTrial], window: int) -> np.ndarray:
     return np.array(shares)
 
 
-def score(decoded: Decoded, cfg: Scoring) -> np.ndarray:
+def score(decoded: Decoded, cfg: Scoring) -> np.ndarray | None:
+    """None of sounds, whose waveforms are not compared."""
+    if mel_gain_db.applies(decoded):
+        return None
     return match_mismatch(decoded.trials, round(cfg.window_s * decoded.sfreq))
 
 

@@ -29,7 +29,7 @@ MCD = of_sounds(
     "Mel-cepstral distortion",
     "the distance of the smoothed spectra, mean over frames.",
     way,
-    order=60,
+    order=3,
     unit="dB",
     lower_is_better=True,
 )

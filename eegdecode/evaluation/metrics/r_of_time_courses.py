@@ -1,4 +1,4 @@
-"""Pearson's r of time courses, the headline of sequences: over a whole trial, the mean over trials.
+"""Pearson's r of time courses, the headline of sequences that are no sounds: over a whole trial, the mean over trials.
 
 Its chance level is r with other test pieces, which share what all trials have, as their fade-in. There are two nulls:
 the true piece rotated in time, which keeps its loudness and rhythm; and only what differs from other pieces rotated,
@@ -8,15 +8,16 @@ with the rest in place. A piece is rotated alike for all subjects, as their brai
 import numpy as np
 
 from eegdecode.evaluation.decode.predictions import DecodedTrial
-from eegdecode.evaluation.metrics import Decoded, Headline, Metric, Scoring, once
+from eegdecode.evaluation.metrics import Decoded, Headline, Metric, Scoring, mel_gain_db, once
 from eegdecode.evaluation.statistics import nulls, ranking
 from eegdecode.evaluation.statistics.correlation import unit
 
 SHORTEST_SHIFT_S = 1.0  # envelopes are autocorrelated for less than that
 
 
-def score(decoded: Decoded, cfg: Scoring) -> float:
-    return float(_of_trials(decoded).mean())
+def score(decoded: Decoded, cfg: Scoring) -> float | None:
+    """None of sounds: their waveforms have phases that nobody hears, and SI-SDR is the same in dB."""
+    return None if mel_gain_db.applies(decoded) else float(_of_trials(decoded).mean())
 
 
 def chance(decoded: Decoded, cfg: Scoring) -> float:
@@ -63,7 +64,7 @@ def _of_trials(decoded: Decoded) -> np.ndarray:
 @once
 def _others_and_nulls(decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The mean r with other pieces [trial]; and what nothing decoded gives, in one or two ways [trial, draw]."""
-    rotations = _rotations(decoded, cfg)
+    rotations = nulls.rotations([trial.stimulus for trial in decoded.trials], cfg.n_null, cfg.seed)
     nearest = round(SHORTEST_SHIFT_S * decoded.sfreq)
 
     def drawn(trial: DecodedTrial, at_shift: np.ndarray) -> np.ndarray:
@@ -81,13 +82,6 @@ def _others_and_nulls(decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, tuple
     beyond = np.array([drawn(*each) for each in zip(decoded.trials, apart, strict=True)])
     others = np.array([(output * rest[piece]).sum() for output, piece in zip(outputs, own, strict=True)])
     return others / outputs.shape[-1], (null, shared[:, None] + beyond)
-
-
-def _rotations(decoded: Decoded, cfg: Scoring) -> dict[str, np.ndarray]:
-    """For each piece where its rotations start, as fractions of what is allowed."""
-    stimuli = sorted({trial.stimulus for trial in decoded.trials})
-    drawn = nulls.draws(cfg.seed, nulls.ROTATIONS).random((len(stimuli), cfg.n_null))
-    return dict(zip(stimuli, drawn, strict=True))
 
 
 R = Metric(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eegdecode.evaluation.metrics import Decoded, Metric, Scoring, once
+from eegdecode.evaluation.metrics import Decoded, Metric, Scoring, mel_gain_db, once
 from eegdecode.evaluation.statistics import ranking
 from eegdecode.evaluation.statistics.ranking import Fit
 
@@ -15,8 +15,8 @@ def by_r(decoded: Decoded) -> Fit:
 
 
 def score(decoded: Decoded, cfg: Scoring) -> np.ndarray | None:
-    """A single piece has no rank."""
-    return by_r(decoded).ranks() if by_r(decoded).n_pieces > 1 else None
+    """A single piece has no rank; sounds are ranked by their spectra."""
+    return None if mel_gain_db.applies(decoded) or by_r(decoded).n_pieces < 2 else by_r(decoded).ranks()
 
 
 def null(decoded: Decoded, cfg: Scoring) -> np.ndarray:

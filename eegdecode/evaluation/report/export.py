@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eegdecode.evaluation.results import MetricResult, Result
-from eegdecode.evaluation.statistics.nulls import ALPHA
 from hpc import media
 from hpc.runs import products
 
@@ -61,7 +60,7 @@ def _permuted(result: Result) -> str:
     """What the null permutes, and what it cannot tell."""
     if not result.permuted:
         return ""
-    few = f", which allow no p below {result.smallest_p:.2g}" if result.smallest_p >= ALPHA else ""
+    few = f", which allow no p below {result.smallest_p:.2g}" if not result.is_decidable else ""
     along = f" The target goes along with {result.confound}." if result.confound else ""
     return media.markdown(f"The null permutes {result.permuted}{few}.{along}")
 

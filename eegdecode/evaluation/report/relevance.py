@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eegdecode import objectives, plots
+from eegdecode import objectives
 from eegdecode.evaluation.baselines.bandpower import bands, log_powers
 from eegdecode.evaluation.config import Scoring
 from eegdecode.evaluation.decode.predict import open_data
@@ -24,7 +24,7 @@ from eegdecode.evaluation.results import Result
 from eegdecode.evaluation.statistics.correlation import correlation, unit
 from eegdecode.plots import Head
 from eegdecode.signals import SignalSpec
-from eegdecode.sphere import ten_ten
+from eegdecode.topomap import Places
 from eegdecode.training import model_file
 from eegdecode.training.validator import Validator
 from hpc.rank import ddp
@@ -91,7 +91,15 @@ def _others(n: int, seed: int, number: int) -> torch.Tensor:
 
 
 def pattern_of(linear: Decoded, trained: model_file.Trained, cfg: Scoring, ctx: Context) -> np.ndarray:
-    """[channel]: r of the channel with the output of the linear decoder, at the lag where it is largest over channels;
+    """[channel]: the pattern at the lag where it is largest over channels."""
+    _, patterns = patterns_by_lag(linear, trained, cfg, ctx)
+    return patterns[int((patterns**2).sum(axis=1).argmax())]
+
+
+def patterns_by_lag(
+    linear: Decoded, trained: model_file.Trained, cfg: Scoring, ctx: Context
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lags in samples, and [lag, channel]: r of the channel, so much later, with the output of the linear decoder;
     the mean over trials, and over the decoder's features."""
     data, _ = open_data(trained, ctx)
     recordings = {stored.name: stored for stored in data.recordings}
@@ -107,8 +115,7 @@ def pattern_of(linear: Decoded, trained: model_file.Trained, cfg: Scoring, ctx: 
         for index, lag in enumerate(lags):
             rows = np.minimum(at.astype(int) + lag - first, len(whole) - 1)
             sums[index] += correlation(whole[rows], np.broadcast_to(unit(output), (len(output), whole.shape[1])))
-    patterns = sums / len(linear.trials)
-    return patterns[int((patterns**2).sum(axis=1).argmax())]
+    return lags, sums / len(linear.trials)
 
 
 def patterns_of(linear: Decoded, trained: model_file.Trained, ctx: Context) -> tuple[str, np.ndarray]:
@@ -134,22 +141,6 @@ def patterns_of(linear: Decoded, trained: model_file.Trained, ctx: Context) -> t
     patterns = (unit(own).T @ unit(power)).reshape(own.shape[1], len(names), -1)  # [class, band, channel]
     most = int((patterns**2).sum(axis=(0, 2)).argmax())
     return names[most], patterns[:, most]
-
-
-def places(spec: SignalSpec) -> dict[str, tuple[float, float]]:
-    """Positions of the channels, seen from above: x to the right, y to the front, 1 on the outline of the head. From
-    their 10-10 names if no positions are known; channels without a position are left out."""
-    known = {name: np.array(place) for name, place in zip(spec.channels, spec.positions, strict=False) if place}
-    if not known:
-        by_name = ten_ten()
-        known = {name: by_name[name] for name in spec.channels if name in by_name}
-    positions = {}
-    for name, place in known.items():
-        away = np.arccos(np.clip(place[2] / (np.linalg.norm(place) or 1.0), -1, 1)) / (np.pi / 2)
-        away = min(away, 1.2) / 1.05
-        round_head = np.arctan2(place[1], place[0])
-        positions[name] = (float(away * np.cos(round_head)), float(away * np.sin(round_head)))
-    return positions
 
 
 CAPTIONS = {
@@ -182,17 +173,17 @@ class OnHead:
 
 
 def on_head(result: Result, spec: SignalSpec) -> OnHead:
-    at = places(spec)
+    places = Places.of_spec(spec)
     if not result.channels:
         return OnHead()
-    if not at:
+    if not places.flat:
         return OnHead([], CAPTIONS["network"], _most(result.channels["network"]))
     heads = []
     for name, values in result.channels.items():
-        known = {channel: value for channel, value in values.items() if channel in at}
+        known = {channel: value for channel, value in values.items() if channel in places.flat}
         lacking = f" {len(values) - len(known)} channels have no known position." if len(known) < len(values) else ""
         strongest = _most(known) + lacking
-        drawn = plots.head(known, at, f"Channels on the head, {name}. {strongest}")
+        drawn = places.head(known, f"Channels on the head, {name}. {strongest}")
         largest = f"{max(map(abs, known.values())):.2g}"
         heads.append(ChannelMap(name[0].upper() + name[1:], drawn, strongest, largest))
     kinds = dict.fromkeys(name.partition(":")[0] for name in result.channels)

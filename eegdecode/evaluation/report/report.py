@@ -7,7 +7,7 @@ from typing import Any
 from eegdecode.evaluation.decode.ensemble import Weigh
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.metrics import metrics
-from eegdecode.evaluation.report import curves, examples, relevance, sections
+from eegdecode.evaluation.report import curves, examples, lags, relevance, sections
 from eegdecode.evaluation.results import NETWORK, Result
 from eegdecode.page import page, say
 from eegdecode.plots import DotPlot, Dots
@@ -67,13 +67,20 @@ def render(
         has_subject_layer=getattr(trained.model, "subject_layer", False),
         weighed=WEIGHED[weigh],
         made_up=sections.made_up(runs),
-        examples=examples.examples(decoded, runs) if result.kind == "sequence" else None,
+        examples=examples.examples(decoded, runs, _decoder(several)) if result.kind == "sequence" else None,
         channels=relevance.on_head(result, trained.spec),
+        lags=lags.drawn(result.lags, trained.spec),
+        n_features=trained.spec.n_outputs,
         learning=[sections.learning(each) for each in several],
         data=sections.data(trained, decoded),
         audited=sections.audited(trained),
         capsule=sections.capsule(runs, several),
     )
+
+
+def _decoder(several: Sequence[Trained]) -> str:
+    names = ", ".join(each.run.name for each in several)
+    return f"{several[0].model.name} of {names}" if len(several) == 1 else f"{len(several)} networks ({names})"
 
 
 def of_result(result: Result) -> dict[str, Any]:
@@ -111,6 +118,7 @@ def of_result(result: Result) -> dict[str, Any]:
         "n_ahead": sum(row.value > row.baselines[best] for row in result.subjects) if best else 0,
         "one_class": _one_class(result),
         "by_decoder": _by_decoder(result, titles[headline]),
+        "confusion_rows": [(name, *row) for name, row in zip(result.classes, result.confusion, strict=False)],
         **(curves.of_classes(result) if result.kind == "classes" else {}),
         "by_metric": (["Metric", "network", "chance level", BOUND, "p", *baselines], by_metric),
         "of_subjects": of_subjects,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eegdecode.evaluation import results
 from eegdecode.evaluation.decode.predictions import Decoded
 from eegdecode.evaluation.results import NETWORK, MetricResult, Result
 from eegdecode.evaluation.statistics.calibration import MOST_CLASSES, OfClass, roc
@@ -73,8 +74,8 @@ def curves(decoded: Decoded, result: Result) -> Iterator[Row]:
 
 
 def predictions(decoded: Decoded) -> Iterator[Row]:
-    """A row for each window: what is true, and what each decoder gives; of time courses and vectors r with the truth.
-    All numbers are in predictions.h5."""
+    """A row for each window: what is true, and what each decoder gives; of time courses the headline metric, of vectors
+    r with the truth. All numbers are in predictions.h5."""
     about = ["subject", "session", "recording", "block", "trial", "start_s", "stimulus"]
     several = {NETWORK: decoded} | {name: decoded.by(name) for name in decoded.baselines}
     if decoded.kind == "classes":
@@ -84,8 +85,10 @@ def predictions(decoded: Decoded) -> Iterator[Row]:
         places = range(decoded.trials[0].target.shape[1])
         yield [*about, *(f"true_{n}" for n in places), *(f"{decoder}_{n}" for decoder in several for n in places)]
     else:
-        yield [*about, *(f"r_{decoder}" for decoder in several)]
+        what = results.headline(decoded) if decoded.kind == "sequence" else "r"
+        yield [*about, *(f"{what}_{decoder}" for decoder in several)]
     answers = {name: predicted(other) for name, other in several.items()} if decoded.kind == "classes" else {}
+    courses = {name: results.of_trials(other) for name, other in several.items()} if decoded.kind == "sequence" else {}
     for row, trial in enumerate(decoded.trials):
         of_each = [other.trials[row].output for other in several.values()]
         values: list[object]
@@ -97,10 +100,10 @@ def predictions(decoded: Decoded) -> Iterator[Row]:
             values += np.concatenate(of_each, axis=1)[0].tolist()
         elif decoded.kind == "values":
             values = [*trial.target[0].tolist(), *np.concatenate(of_each, axis=1)[0].tolist()]
+        elif decoded.kind == "sequence":
+            values = [float(own[row]) for own in courses.values()]
         else:
-            axis = 0 if decoded.kind == "sequence" else 1
-            pairs = [np.moveaxis(each, axis, 0) for each in of_each]
-            values = [float(correlation(each, np.moveaxis(trial.target, axis, 0)).mean()) for each in pairs]
+            values = [float(correlation(each.T, trial.target.T).mean()) for each in of_each]
         yield [*(getattr(trial, word) for word in about), *values]
 
 

@@ -61,6 +61,12 @@ def products(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.fft.irfft(spectra, n=targets.shape[-2], axis=-2).mean(axis=-1)
 
 
+def rotations(stimuli: Sequence[str], n_null: int, seed: int) -> dict[str, np.ndarray]:
+    """For each piece where its rotations start, as parts of what is allowed: see `shifts`."""
+    names = sorted(set(stimuli))
+    return dict(zip(names, draws(seed, ROTATIONS).random((len(names), n_null)), strict=True))
+
+
 def shifts(parts: np.ndarray, n_times: int, nearest: int) -> np.ndarray:
     """Samples to rotate by, from parts in [0, 1) of what is allowed: `nearest` at least, to either side."""
     nearest = min(nearest, n_times // 4)

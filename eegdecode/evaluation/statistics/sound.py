@@ -9,10 +9,12 @@ FLOOR = 1e-5  # of the largest power: 50 dB below, what is softer counts as this
 NOTES_S = 0.186  # a frame that separates neighbouring notes
 
 
-def powers(x: np.ndarray, sfreq: float, frame_s: float = FRAME_S) -> tuple[np.ndarray, np.ndarray]:
+def powers(
+    x: np.ndarray, sfreq: float, frame_s: float = FRAME_S, hop_s: float = HOP_S
+) -> tuple[np.ndarray, np.ndarray]:
     """Power [..., frame, frequency] of Hann windows, and the frequencies in Hz."""
     x = np.asarray(x, np.float64)
-    window, hop = round(frame_s * sfreq), max(1, round(HOP_S * sfreq))
+    window, hop = round(frame_s * sfreq), max(1, round(hop_s * sfreq))
     if x.shape[-1] < window:
         raise ValueError(f"a sound of {x.shape[-1]} samples is shorter than one frame of {frame_s:g} s, {window}")
     frames = np.lib.stride_tricks.sliding_window_view(x, window, axis=-1)[..., ::hop, :]
