@@ -18,7 +18,9 @@ from eegdecode.training.config import Estimate, Soup, Train, check_ranks, why_no
 from hpc.config.stages import (
     Searched,
     checked_by,
+    curves,
     exact_unless,
+    headline,
     imports,
     leaves,
     on_gpus,
@@ -37,6 +39,7 @@ Find = Callable[[Input], Path | None]
 """Returns the folder or file that an input names; None if it does not exist yet."""
 
 
+@headline("recordings", "subjects")
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
     """Synthesize a study: real BIDS files with a planted effect."""
     from eegdecode.synth import study
@@ -44,6 +47,7 @@ def synthesize(cfg: Study, ctx: Context) -> Metrics:
     return study.make_study(cfg, ctx)
 
 
+@headline("hours")
 def survey(cfg: Survey, ctx: Context) -> Metrics:
     """Survey a study: subjects, runs, channels, rates, hours, labels; missing, damaged and duplicate files."""
     from eegdecode.data.survey import survey
@@ -62,6 +66,7 @@ def check_features(cfg: Features, n_ranks: int, find: Find) -> str:
 @imports("eegdecode.features.extract")
 @checked_by(check_features)
 @leaves(values=CONTENTS)
+@headline("stimuli")
 def features(cfg: Features, ctx: Context) -> Metrics:
     """Make features of pictures, sounds, words or films with a network of yours, as a target for preprocess."""
     from eegdecode.features import extract
@@ -92,6 +97,7 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
 )
 @checked_by(check_preprocessing)
 @leaves(values=CONTENTS)
+@headline("recordings")
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
@@ -136,6 +142,8 @@ def check_training(cfg: Train, n_ranks: int, find: Find) -> str:
 )
 @checked_by(check_training)
 @leaves(values=CONTENTS, passing=PASSING)
+@headline("val_balanced_accuracy", "val_accuracy", "val_r", "val_loss")
+@curves("val_loss", "loss", "val_*", "accuracy", "r", "lr")
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters that are best on the validation set."""
     from eegdecode.training import loop
@@ -145,6 +153,7 @@ def train(cfg: Train, ctx: Context) -> Metrics:
 
 @on_gpus
 @checked_by(check_training)
+@headline("gpu_hours", "hours")
 def estimate(cfg: Estimate, ctx: Context) -> Metrics:
     """Estimate hours, GPU-hours and price of a training, from a few steps of it on the machine where it runs."""
     from eegdecode.training import estimate
@@ -152,6 +161,7 @@ def estimate(cfg: Estimate, ctx: Context) -> Metrics:
     return estimate.run(cfg, ctx)
 
 
+@headline("findings")
 def audit(cfg: Audit, ctx: Context) -> Metrics:
     """Audit the data for everything that inflates a decoder's results: copies, leaks, units, sounds, confounds."""
     from eegdecode.evaluation import audit
@@ -161,6 +171,7 @@ def audit(cfg: Audit, ctx: Context) -> Metrics:
 
 @on_gpus
 @leaves(values=CONTENTS)
+@headline("val_balanced_accuracy", "val_accuracy", "val_r", "val_loss")
 def soup(cfg: Soup, ctx: Context) -> Metrics:
     """Average the parameters of several models."""
     from eegdecode.training import soup
@@ -197,6 +208,7 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
 )
 @checked_by(check_models)
 @leaves(values=CONTENTS)
+@headline("balanced_accuracy", "top5", "top1", "r")
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test set, compare with chance and linear baselines, write report.html."""
     from eegdecode.evaluation import evaluate
@@ -224,6 +236,7 @@ def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
     return leaderboard.run(cfg, ctx)
 
 
+@headline("overall", "nrmse_*")
 def submission(cfg: Submission, ctx: Context) -> Metrics:
     """Build a package for the EEG challenge of 2025, which needs only torch, and score it on the test set."""
     from eegdecode.evaluation import submission
@@ -231,6 +244,7 @@ def submission(cfg: Submission, ctx: Context) -> Metrics:
     return submission.run(cfg, ctx)
 
 
+@headline("late_share")
 def stream(cfg: Stream, ctx: Context) -> Metrics:
     """Stream the test set as a live signal: the latency of each chunk, and whether outputs equal those at once."""
     from eegdecode.evaluation import live

@@ -62,6 +62,10 @@ VERBS = {
         "[RUN ...]", "show the state of these runs, or of all (--watch, --json)", "hpc.cli.runs:show_status",
         "status", "status train-k3f9 --watch",
     ),
+    "page": Verb(
+        "", "write one page of all runs: state, figures, curves, cost, reports; it is kept fresh (--serve)",
+        "hpc.cli.runs:write_page", "page", "page --serve",
+    ),
     "why": Verb(
         "RUN", "say why a run failed, waits or was ended, what to do now, and who said so (--json)",
         "hpc.cli.runs:explain_run", "why train-k3f9",
