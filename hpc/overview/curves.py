@@ -1,6 +1,6 @@
 """Curves of metrics.jsonl for a small picture: a few points of each, quickly, however long the training was.
 
-A figure that few lines have, as that of a validation, is found among all lines; only the lines that are drawn are parsed.
+A figure that few lines have, as that of a validation, is looked for in all lines; only those that are drawn are parsed.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-POINTS, MOST_CURVES, UNDECLARED = 48, 6, 3
+POINTS, MOST_CURVES, UNDECLARED = 40, 4, 3
 """How many points a curve has, how many curves a run; and how many if its stage declares none."""
 SAMPLED, LONGEST = 24, 4
 """The lines by which the names of figures are known: so many evenly spaced ones, and the longest."""

@@ -14,7 +14,7 @@ from hpc import media
 from hpc.config import plugins
 from hpc.overview import curves
 from hpc.runs import records
-from hpc.runs.rundir import LIST, RESULT, SUBMISSIONS, RunDir, all_lines
+from hpc.runs.rundir import LIST, RESULT, RunDir, all_lines
 from hpc.runs.status import State, figure
 
 Row = dict[str, Any]

@@ -1,7 +1,8 @@
 """`hpc page --serve`: the page of all runs and what it links to, for a browser on this machine, or behind `ssh -L`.
 
-It listens on the loopback alone, answers GET alone, and sends nothing but files below the folder of runs that are for people to
-read. Others who use the same machine reach its loopback too: so each address has a word in it that only the user is told.
+It listens on the loopback alone, answers GET alone, and sends nothing but files below the folder of runs that are for
+people to read. Others who use the same machine reach its loopback too: so each address has a word in it that only the
+user knows.
 """
 
 import errno
@@ -106,10 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
-    def _not_get(self) -> None:
-        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _not_get
+    def parse_request(self) -> bool:
+        is_whole = super().parse_request()
+        if is_whole and self.command != "GET":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
+            return False
+        return is_whole
 
     def _send_file(self, place: str) -> None:
         try:

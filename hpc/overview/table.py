@@ -1,7 +1,7 @@
 """The table of `status`, as wide as the terminal: a line a run, and below it what is to be said of it.
 
-Columns that do not fit are left out, the least important first; of a few runs, they are named below the line. Nothing is
-imported that `status` does not need anyway.
+Columns that do not fit are left out, the least important first; of a few runs, they are named below the line. Nothing
+is imported that `status` does not need anyway.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ COLUMNS = (
 )  # fmt: skip
 FIRST = ("RUN", "STATE", "SINCE", "FIGURE", "SETTINGS", "DONE", "NAME", "LEFT", "ON", "NODES", "JOB", "ATTEMPT")
 """Which columns are there first."""
-LONGEST = {"RUN": 20, "FIGURE": 18, "NAME": 12, "SETTINGS": 13, "ON": 12}
+LONGEST = {"RUN": 20, "FIGURE": 18, "NAME": 12, "SETTINGS": 24, "ON": 12}
 """How wide these are at most, as long as others need the room."""
+FEWEST = 8
+"""How narrow settings may get before they are left out."""
 INDENT = "    "
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def width_of(environ: Mapping[str, str]) -> int:
@@ -92,13 +94,16 @@ def _cells(state: State, now: float) -> dict[str, str]:
 
 
 def _widths(rows: list[dict[str, str]], width: int) -> dict[str, int]:
-    """Return the columns that fit, each with its width. First each is as narrow as it may be, then the cut ones grow."""
+    """Return the columns that fit, each with its width: first each is as narrow as it may be, then some grow."""
     whole = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
     used = [name for name in (*FIRST, "SPEED") if name == "RUN" or any(row[name] != "-" for row in rows)]
     widths: dict[str, int] = {}
     for name in used:
         narrow = min(whole[name], LONGEST.get(name, whole[name]))
-        if not widths or sum(widths.values()) + 2 * len(widths) + narrow <= width:
+        room = width - sum(widths.values()) - 2 * len(widths)
+        if name == "SETTINGS":
+            narrow = max(min(narrow, room), FEWEST)
+        if not widths or narrow <= room:
             widths[name] = narrow
     spare = width - sum(widths.values()) - 2 * (len(widths) - 1)
     for name in ("RUN", "SETTINGS", "FIGURE", "NAME", "ON"):

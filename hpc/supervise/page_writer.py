@@ -1,4 +1,4 @@
-"""Has the page of all runs written by a process of its own, whose failure is none of the run's. See hpc.overview.page."""
+"""Has the page of all runs (hpc/overview) written by a process of its own, whose failure is none of the run's."""
 
 import subprocess
 import sys
