@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SYNONYMS = {
     "cancel": "stop", "scancel": "stop", "kill": "stop RUN --now", "ls": "status", "list": "status", "ps": "status",
-    "squeue": "status", "dashboard": "page", "watch": "status --watch", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
+    "dashboard": "page", "watch": "status --watch",
+    "squeue": "status", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
     "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
     "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
     "version": "--version",

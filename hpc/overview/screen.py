@@ -23,9 +23,10 @@ def watch(states: Callable[[], list[State]], more: Callable[[], list[str]], envi
     try:
         while True:
             seen = states()
-            lines = table.lines(seen, table.width_of(environ))
-            below = [f"\n{table.summary(seen)}" if len(seen) > 1 else "", *more()]
-            last = "\n".join(["\n".join(lines), *below]).rstrip()
+            width = table.width_of(environ)
+            lines = table.lines(seen, width)
+            below = [*(["", *table.summary(seen, width)] if len(seen) > 1 else []), *more()]
+            last = "\n".join([*lines, *below])
             show(last if not sys.stdout.isatty() else shortened(lines, "\n".join(below), os.get_terminal_size(1).lines))
             time.sleep(ELSEWHERE_S if any(state.site for state in seen) else WATCH_S)
     except KeyboardInterrupt:

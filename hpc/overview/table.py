@@ -45,7 +45,7 @@ def width_of(environ: Mapping[str, str]) -> int:
 
 def text(states: list[State], width: int = USUAL_WIDTH) -> str:
     """Return the table, and a line with how many runs are in which state."""
-    return "\n".join(lines(states, width) + ([f"\n{summary(states)}"] if len(states) > 1 else []))
+    return "\n".join([*lines(states, width), *(["", *summary(states, width)] if len(states) > 1 else [])])
 
 
 def lines(states: list[State], width: int) -> list[str]:
@@ -64,15 +64,14 @@ def lines(states: list[State], width: int) -> list[str]:
     return shown
 
 
-def summary(states: list[State]) -> str:
+def summary(states: list[State], width: int = USUAL_WIDTH) -> list[str]:
     """Return how many runs are in which state, and when what runs now is done."""
     words = [state.word for state in states]
     counts = [f"{words.count(word)} {word}" for word in ("running", "silent", "queued", "requeued", *ENDED)]
     left = max((state.left_s for state in states if state.left_s is not None), default=None)
     counted = ", ".join(count for count in counts if not count.startswith("0 "))
-    return f"{media.many(len(states), 'run')}: {counted}" + (
-        f"; what runs now needs {clock(left)} more" if left is not None else ""
-    )
+    more = f"; what runs now needs {clock(left)} more" if left is not None else ""
+    return wrapped(f"{media.many(len(states), 'run')}: {counted}{more}", width)
 
 
 def _cells(state: State, now: float) -> dict[str, str]:

@@ -276,12 +276,13 @@ def test_the_page_and_what_it_links_to_are_sent_and_nothing_else(served: server.
     assert code == 200 and "train-00000001" in text and not Path(served.runs, page.PAGE).exists()
     assert ask(served, f"{at}/train-00000001/out/report.html")[0] == 200
     assert ask(served, f"{at}/train-00000001/jobs/attempt-0001/rank-0000.log") == (200, "step 200: loss 0.4\n")
+    run = f"{at}/train-00000001"
     for path in (
-        "/", "/x/", "/page.html", "/train-00000001/out/report.html", f"{at}/../outside.html",
-        f"{at}/%2e%2e/outside.html", f"{at}//etc/passwd", f"{at}/train-00000001/out/../../../outside.html",
-        f"{at}/train-00000001/out/link.html", f"{at}/train-00000001/jobs/attempt-0001/rendezvous.json",
-        f"{at}/train-00000001/plan.json", f"{at}/.page/rows.json", f"{at}/train-00000001/out", f"{at}/train-00000001/out/%00",
-        f"{at}/none/out/report.html",
+        "/", "/x/", "/page.html", "/train-00000001/out/report.html", f"{at}/none/out/report.html", f"{at}//etc/passwd",
+        f"{at}/../outside.html", f"{at}/%2e%2e/outside.html", f"{run}/out/../../../outside.html",
+        f"{run}/out/link.html",
+        f"{run}/jobs/attempt-0001/rendezvous.json", f"{run}/plan.json", f"{run}/out", f"{run}/out/%00",
+        f"{at}/.page/rows.json",
     ):  # fmt: skip
         code, text = ask(served, path)
         assert (code, "secret" in text) == (404, False), path
