@@ -52,16 +52,20 @@ def _means(pattern: str, name: str) -> bool:
 
 
 def _curve(name: str, lines: Sequence[bytes], parsed: dict[bytes, dict[str, Any] | None]) -> list[Any]:
-    steps: list[int] = []
+    steps: list[Any] = []
     values: list[float | None] = []
     for line in lines:
         figures: Mapping[str, Any] = _parsed(line, parsed) or {}
         step, value = figures.get("step"), figures.get(name)
-        if type(step) is not int or abs(step) > 1 << 53 or type(value) not in (int, float):
+        if not (_is_whole(step) and isinstance(value, int | float)) or isinstance(value, bool):
             continue
         steps.append(step)
         values.append(_short(value))
     return [steps, values]
+
+
+def _is_whole(step: object) -> bool:
+    return type(step) is int and abs(step) < 1 << 53
 
 
 def _short(value: float) -> float | None:

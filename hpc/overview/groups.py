@@ -30,7 +30,7 @@ def _sweep(row: dict[str, Any]) -> str:
 
 def _searches(runs: str) -> dict[str, str]:
     """Return the search of each trial, by the name of its run."""
-    found = {}
+    found: dict[str, str] = {}
     names = os.listdir(f"{runs}/{FOLDER}") if os.path.isdir(f"{runs}/{FOLDER}") else []
     for name in sorted(names):
         if name.startswith("search-") and name.endswith(".json"):

@@ -100,7 +100,8 @@ def make(runs: str, elsewhere: Sequence[State] = (), *, keeps: bool = False) -> 
         going = [state.run for state, _ in here if state.word == "running"]
         content = {"form": FORM, "going": going, "rows": rows_kept}
         data = encoded(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
-        atomic_write(Path(runs, KEPT, "rows.json"), lambda file: file.write(data), durable=False, private=True)
+        with suppress(PermissionError):  # as another one's, in a shared folder: the next page reads all again
+            atomic_write(Path(runs, KEPT, "rows.json"), lambda file: file.write(data), durable=False, private=True)
     n_damaged = sum("damage" in shown["text"] for shown in rows)
     return Page(_text(runs, rows, now), len(rows), n_damaged)
 
@@ -134,7 +135,12 @@ def _umask() -> int:
 @contextmanager
 def _alone(runs: str) -> Iterator[None]:
     """Let nobody else write the page meanwhile: who began earlier would put an older state over a newer one."""
-    with open(f"{runs}/{KEPT}/lock", "w") as lock:
+    try:
+        lock = open(f"{runs}/{KEPT}/lock", "a")  # noqa: SIM115  closed below
+    except PermissionError:  # the folder is shared, and another one's: both may write
+        yield
+        return
+    with lock:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:

@@ -88,7 +88,7 @@ class Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Server  # type: ignore[assignment]
+    server: Server
     protocol_version = "HTTP/1.0"
     server_version, sys_version = "hpc", ""
 

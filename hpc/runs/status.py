@@ -165,8 +165,8 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         _as_submitted(state, submitted, run)
     else:
         _as_supervised(state, supervisor)
-    heartbeat = records.heartbeat(run, 0) if state.word == "running" else {}
-    heartbeat = heartbeat or dict(supervisor.get("pulse") or {})
+    heartbeat: Mapping[str, Any] = dict(records.heartbeat(run, 0)) if state.word == "running" else {}
+    heartbeat = heartbeat or supervisor.get("pulse") or {}
     _pace(state, heartbeat)
     if not finished:
         _headline(state, state.figures, plugins.shown(entry, "curves"))
