@@ -36,6 +36,7 @@ NAMES = (
     "recovery",
     "scale",
     "quiet",
+    "page",
     "drills",
     "recipes",
 )

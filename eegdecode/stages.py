@@ -19,8 +19,10 @@ from eegdecode.training.config import Estimate, Soup, Train, check_ranks, is_low
 from hpc.config.stages import (
     Searched,
     checked_by,
+    curves,
     estimates,
     exact_unless,
+    headline,
     imports,
     leaves,
     on_gpus,
@@ -39,6 +41,7 @@ Find = Callable[[Input], Path | None]
 """Returns the folder or file that an input names; None if it does not exist yet."""
 
 
+@headline("recordings", "subjects")
 def synthesize(cfg: Study, ctx: Context) -> Metrics:
     """Synthesize a study: real BIDS files with a planted effect."""
     from eegdecode.synth import study
@@ -46,6 +49,7 @@ def synthesize(cfg: Study, ctx: Context) -> Metrics:
     return study.make_study(cfg, ctx)
 
 
+@headline("hours")
 def survey(cfg: Survey, ctx: Context) -> Metrics:
     """Survey a study: subjects, runs, channels, rates, hours, labels; missing, damaged and duplicate files."""
     from eegdecode.data.survey import survey
@@ -64,6 +68,7 @@ def check_features(cfg: Features, n_ranks: int, find: Find) -> str:
 @imports("eegdecode.features.extract")
 @checked_by(check_features)
 @leaves(values=CONTENTS)
+@headline("stimuli")
 def features(cfg: Features, ctx: Context) -> Metrics:
     """Make features of pictures, sounds, words or films with a network of yours, as a target for preprocess."""
     from eegdecode.features import extract
@@ -94,6 +99,7 @@ def check_preprocessing(cfg: Preprocess, n_ranks: int, find: Find) -> str:
 )
 @checked_by(check_preprocessing)
 @leaves(values=CONTENTS)
+@headline("recordings")
 def preprocess(cfg: Preprocess, ctx: Context) -> Metrics:
     """Preprocess a BIDS study to one HDF5 file per recording; ranks share the work, and existing files are kept."""
     from eegdecode.preprocessing import study
@@ -146,6 +152,8 @@ def _chosen_by(config: Mapping[str, Any]) -> str:
 )
 @checked_by(check_training)
 @leaves(values=CONTENTS, passing=PASSING)
+@headline("val_balanced_accuracy", "val_accuracy", "val_r", "val_loss")
+@curves("val_loss", "loss", "val_*", "accuracy", "r", "lr")
 def train(cfg: Train, ctx: Context) -> Metrics:
     """Train a decoder on the training set; keep the parameters that are best on the validation set."""
     from eegdecode.training import loop
@@ -157,6 +165,7 @@ def train(cfg: Train, ctx: Context) -> Metrics:
 @estimates("train")
 @with_meaning({2: "without a GPU it gives CPU-hours and no price, where it gave GPU-hours that nobody spends"})
 @checked_by(check_training)
+@headline("gpu_hours", "cpu_hours", "hours")
 def estimate(cfg: Estimate, ctx: Context) -> Metrics:
     """Estimate what a training costs, in hours, GPU-hours (without a GPU CPU-hours) and money, from a few steps."""
     from eegdecode.training import estimate
@@ -164,6 +173,7 @@ def estimate(cfg: Estimate, ctx: Context) -> Metrics:
     return estimate.run(cfg, ctx)
 
 
+@headline("findings")
 def audit(cfg: Audit, ctx: Context) -> Metrics:
     """Audit the data for everything that inflates a decoder's results: copies, leaks, units, sounds, confounds."""
     from eegdecode.evaluation import audit
@@ -173,6 +183,7 @@ def audit(cfg: Audit, ctx: Context) -> Metrics:
 
 @on_gpus
 @leaves(values=CONTENTS)
+@headline("val_balanced_accuracy", "val_accuracy", "val_r", "val_loss")
 def soup(cfg: Soup, ctx: Context) -> Metrics:
     """Average the parameters of several models."""
     from eegdecode.training import soup
@@ -214,6 +225,7 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
 )
 @checked_by(check_models)
 @leaves(values=CONTENTS)
+@headline("balanced_accuracy", "top5", "top1", "r")
 def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     """Decode the test set, compare with chance and linear baselines, write report.html."""
     from eegdecode.evaluation import evaluate
@@ -242,6 +254,7 @@ def leaderboard(cfg: Leaderboard, ctx: Context) -> Metrics:
     return leaderboard.run(cfg, ctx)
 
 
+@headline("overall", "nrmse_*")
 def submission(cfg: Submission, ctx: Context) -> Metrics:
     """Build a package for the EEG challenge of 2025 or the competition of 2026, which needs only torch, and score it on
     the test set."""
@@ -250,6 +263,7 @@ def submission(cfg: Submission, ctx: Context) -> Metrics:
     return (submission_2026 if cfg.track else submission).run(cfg, ctx)
 
 
+@headline("late_share")
 def stream(cfg: Stream, ctx: Context) -> Metrics:
     """Stream the test set as a live signal: the latency of each chunk, and whether outputs equal those at once."""
     from eegdecode.evaluation import live

@@ -15,6 +15,14 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
+def cut(text: str, width: int) -> str:
+    """For a column: what is longer loses its middle, as names differ at their ends."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: max(0, width - 1 - tail)]}…{text[len(text) - tail :]}"
+
+
 def lines(text: str) -> str:
     """For a terminal, a log or a page: the same of each line."""
     return "\n".join(map(one_line, text.split("\n")))

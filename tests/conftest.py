@@ -57,7 +57,7 @@ def example() -> Iterator[None]:
 def users_environ() -> dict[str, str]:
     """The environment of a user who has the example package installed, and no Slurm."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "HPC_"))}
-    return inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local"}
+    return inherited | {"PYTHONPATH": str(EXAMPLE), "HPC_SITE": "local", "COLUMNS": "300"}
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SYNONYMS = {
     "cancel": "stop", "scancel": "stop", "kill": "stop RUN --now", "ls": "status", "list": "status", "ps": "status",
+    "dashboard": "page", "watch": "status --watch",
     "squeue": "status", "log": "logs", "tail": "logs RUN -f", "fit": "train", "run": "train, or pipeline",
     "submit": "train, or pipeline", "start": "train, or pipeline", "restart": "resume", "requeue": "resume",
     "config": "settings", "reference": "settings", "models": "settings train.model", "help": "--help, or VERB --help",
@@ -78,6 +79,12 @@ def node_counts(text: str) -> int | str:
     if fewest > most:
         raise ValueError(f"the fewest first, as {most}-{fewest}")
     return fewest if fewest == most else f"{fewest}-{most}"
+
+
+def port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:
+        raise ValueError("a number from 1 to 65535")
+    return int(text)
 
 
 def gigabytes(text: str) -> float:
@@ -241,7 +248,9 @@ class ResourceOptions:
 
 
 class RunOptions:
-    runs = option_or("runs", "DIR", str, f"{JOBS} RUN FILES", "the folder that holds the run folders (default: runs)")
+    runs = option_or(
+        "runs", "DIR", str, f"{JOBS} RUN FILES page", "the folder that holds the run folders (default: runs)"
+    )
     after = option("RUN", str, ONE, "start after that run has succeeded")
     max_parallel = option("N", natural, "sweep search bench", "number of runs at the same time (search: 4)")
     preset = option(
@@ -300,6 +309,8 @@ class VerbOptions:
     each = option("KEY=VALUES", str, "search", "a search for each of these values, as train.split.fold=0..4")
     seed = option_or(0, "N", whole, "search", "seed of what is drawn at random (default: 0)")
     watch = flag("status", "print it again every two seconds")
+    serve = flag("page", "send the page to a browser on this machine, anew each time, until Ctrl-C")
+    port = option("N", port, "page", "with --serve: the port (default: a free one)")
     rank = option_or(0, "N", whole, "logs", "the rank whose output to print (default: 0)")
     attempt = option("N", natural, "logs", "the attempt whose output to print (default: the newest)")
     slow = flag("why", "say what bounds its speed, and which node or rank the others wait for")

@@ -8,6 +8,7 @@ import sys
 from hpc.codes import DONE
 from hpc.config import plugins
 from hpc.errors import ConfigError
+from hpc.overview import table
 from hpc.runs import records, status
 from hpc.slurm.squeue import Queue
 
@@ -21,26 +22,34 @@ if TYPE_CHECKING:
 
 
 def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
-    runs, queue = args.runs, Queue()
+    queue = Queue()
+    if args.watch and not args.json:
+        from hpc.overview import screen
+
+        return screen.watch(lambda: _states(args, queue), lambda: _searches(args), environ)
     while True:
-        # Looked up each time, as a sweep adds runs
-        words, elsewhere = _by_place(args.words, runs)
-        chosen = [run for word in words for run in status.find_all(word, runs)]
-        states = status.look_all(chosen if args.words else status.all_runs(runs), queue)
-        states += _states_elsewhere(runs, elsewhere) if elsewhere or not args.words else []
-        searches = [] if args.words or args.json else _searches(runs)
-        text = as_json(states) if args.json else "\n".join([status.table(states), *searches])
+        states = _states(args, queue)
+        text = "" if args.json else "\n".join([table.text(states, table.width_of(environ)), *_searches(args)])
+        print(as_json(states) if args.json else text, flush=True)
         if not args.watch:
-            print(text)
             return DONE
-        print(text if args.json else f"\033[2J\033[H{text}", flush=True)  # a clean screen
         import time
 
-        time.sleep(WATCH_ELSEWHERE_S if any(state.site for state in states) else WATCH_S)
+        time.sleep(ELSEWHERE_S if any(state.site for state in states) else WATCH_S)
 
 
-WATCH_S, WATCH_ELSEWHERE_S = 2.0, 10.0
+WATCH_S, ELSEWHERE_S = 2.0, 10.0
 """How often `status --watch` looks; less often at a cluster that it must ask by ssh."""
+
+
+def _states(args: Arguments, queue: Queue) -> list[State]:
+    """Return the states of the runs of these words, or of all; looked up each time, as a sweep adds runs."""
+    words, elsewhere = _by_place(args.words, args.runs)
+    chosen = [run for word in words for run in status.find_all(word, args.runs)]
+    states = status.look_all(chosen if args.words else status.all_runs(args.runs), queue)
+    return states + (_states_elsewhere(args.runs, elsewhere) if elsewhere or not args.words else [])
+
+
 REMOTE = ".remote"
 """The folder of hpc.remote.places, which is imported only if it is there."""
 
@@ -65,13 +74,49 @@ def _states_elsewhere(runs: str, words: list[str]) -> list[State]:
     return verbs.states(runs, words)
 
 
-def _searches(runs: str) -> list[str]:
-    """Return a line for each search among the runs."""
-    if not os.path.isdir(f"{runs}/.searches"):
+def _searches(args: Arguments) -> list[str]:
+    """Return a line for each search among the runs, if all are shown."""
+    if args.words or not os.path.isdir(f"{args.runs}/.searches"):
         return []
     from hpc.runs import searches
 
-    return ["", *searches.lines(runs)]
+    return ["", *searches.lines(args.runs)]
+
+
+def write_page(args: Arguments, environ: Mapping[str, str]) -> int:
+    """Write the page of all runs, or send it to a browser here."""
+    from hpc import media
+    from hpc.overview import page
+
+    if args.words:
+        raise ConfigError(f"page shows all runs, and takes no {args.words[0]!r}: search on the page, or see `status`")
+    if args.port and not args.serve:
+        raise ConfigError("--port is for page --serve")
+    if not os.path.isdir(args.runs):
+        raise ConfigError(f"there is no folder {args.runs}: name the one that holds the runs, with --runs")
+    elsewhere = _states_elsewhere(args.runs, [])
+    if args.serve:
+        return _serve_page(args, elsewhere)
+    had_one = os.path.exists(page.path(args.runs))
+    made = page.write(args.runs, elsewhere)
+    damaged = f", {made.n_damaged} of them damaged" if made.n_damaged else ""
+    fresh = "" if had_one else "; from now on supervisors keep it fresh, until you delete it"
+    print(media.one_line(f"{page.path(args.runs)}   {media.many(made.n_runs, 'run')}{damaged}{fresh}"))
+    return DONE
+
+
+def _serve_page(args: Arguments, elsewhere: list[State]) -> int:
+    from hpc.overview.server import Server
+
+    with Server(args.runs, args.port or 0, elsewhere) as server:
+        number, host = server.server_address[1], os.uname().nodename
+        print(f"{server.url}\nOpen it in a browser on this machine; Ctrl-C ends it.", flush=True)
+        print(f"From another one, first: ssh -N -L {number}:127.0.0.1:{number} {host}", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("ended")
+    return DONE
 
 
 def print_states(runs: list[RunDir]) -> None:

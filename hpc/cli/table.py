@@ -66,6 +66,10 @@ VERBS = {
         "[RUN ...]", "say what runs have cost in hours, GPU-hours and energy, and how much was of use (--by, --csv)",
         "hpc.cli.runs:show_book", "book", "book --by month --csv 2026.csv", "book pilot --latex cost.tex",
     ),
+    "page": Verb(
+        "", "write one page of all runs: state, figures, curves, cost, reports; it is kept fresh (--serve)",
+        "hpc.cli.runs:write_page", "page", "page --serve",
+    ),
     "why": Verb(
         "RUN", "say why a run failed, waits or was ended, what to do now, and who said so (--json)",
         "hpc.cli.runs:explain_run", "why train-k3f9",

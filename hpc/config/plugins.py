@@ -22,6 +22,8 @@ _GROUPS: dict[str, dict[str, str]] = {}
 """Every entry point of a group whose name begins with one of OURS: {group: {name: "module:attribute"}}."""
 _MEANINGS: "dict[str, dict[int, str]]" = {}
 """What has been looked up of stages, by `module:attribute`."""
+_SHOWN: "dict[tuple[str, str], tuple[str, ...]]" = {}
+"""The same of `headline` and `curves`, by stage and decorator."""
 OURS = ("hpc.", "eegdecode.")
 _CACHES: "list[Callable[[], None]]" = []
 """What others have looked up by entry points, to be cleared with them."""
@@ -50,6 +52,7 @@ def forget() -> None:
     """Clear what is cached, because sys.path has changed."""
     _GROUPS.clear()
     _MEANINGS.clear()
+    _SHOWN.clear()
     for clear in _CACHES:
         clear()
 
@@ -109,30 +112,44 @@ def meanings(where: str) -> "dict[int, str]":
     """Return what `@with_meaning` says beside a stage, read from its source; the stage is imported only if it does not
     stand there word for word. Raises ConfigError if the stage is not installed."""
     if where not in _MEANINGS:
-        written = _written(_source(where), where.partition(":")[2])
-        _MEANINGS[where] = dict(getattr(load(where), "meanings", {})) if written is None else written
+        written = _written(_source(where), where.partition(":")[2], "with_meaning")
+        if written is None or not all(isinstance(each, dict) for each in written):
+            written = (getattr(load(where), "meanings", {}),)
+        _MEANINGS[where] = dict(*written[:1])
     return _MEANINGS[where]
 
 
-def _written(text: str, name: str) -> "dict[int, str] | None":
-    """Return the argument of the decorator with_meaning of that function; None if the text does not tell."""
+def shown(where: str, what: str) -> "tuple[str, ...]":
+    """Return what `@headline` or `@curves` says beside a stage, in the same way; empty if it says nothing, or is not
+    installed."""
+    if (where, what) not in _SHOWN:
+        try:
+            written = _written(_source(where), where.partition(":")[2], what)
+            names = getattr(load(where), what, ()) if written is None else written
+        except ConfigError:
+            names = ()
+        _SHOWN[where, what] = tuple(map(str, names))
+    return _SHOWN[where, what]
+
+
+def _written(text: str, name: str, decorator: str) -> "tuple[Any, ...] | None":
+    """Return the arguments of a decorator of that function, none if it has no such; None if the text does not tell."""
     before, function, _ = f"\n{text}".partition(f"\ndef {name}(")
     decorators = before.rpartition("\n\n")[2]
-    if not function or "with_meaning as" in before:
+    if not function or f"{decorator} as" in before:
         return None
-    if "with_meaning(" not in decorators:
-        return {}
+    if f"{decorator}(" not in decorators:
+        return ()
     import ast
 
     try:
         (node,) = ast.parse(f"{decorators}\ndef {name}(): ...").body
         assert isinstance(node, ast.FunctionDef)
         calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
-        (call,) = (each for each in calls if ast.unparse(each.func).endswith("with_meaning"))
-        raises = ast.literal_eval(call.args[0])
-    except (SyntaxError, ValueError, IndexError):  # no literal
+        (call,) = (each for each in calls if ast.unparse(each.func).rpartition(".")[2] == decorator)
+        return tuple(map(ast.literal_eval, call.args)) if not call.keywords else None
+    except (SyntaxError, ValueError):  # no literal
         return None
-    return raises if isinstance(raises, dict) else None
 
 
 def _source(where: str) -> str:

@@ -190,6 +190,29 @@ def what_it_leaves(stage: Any) -> Leaves:
     return own
 
 
+def headline(*names: str) -> Callable[[Stage], Stage]:
+    """Decorate a stage with the figure of its metrics that says most: the first of these names that is there, of
+    patterns as `val_*`. It is what `status` and the page of all runs show. Without it, it is the first figure that has
+    a chance level, or the first. Write the names out: they are read from the source, so that nothing is imported."""
+
+    def register(stage: Stage) -> Stage:
+        stage.headline = names  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
+def curves(*names: str) -> Callable[[Stage], Stage]:
+    """Decorate a stage with the figures of metrics.jsonl whose curves are worth a look, the most telling first, in the
+    same way. Without it, it is the first few."""
+
+    def register(stage: Stage) -> Stage:
+        stage.curves = names  # type: ignore[attr-defined]
+        return stage
+
+    return register
+
+
 def imports(*modules: str) -> Callable[[Stage], Stage]:
     """Decorate a stage with the modules that it imports only when it runs, and then always. They are imported before
     its ranks are forked, so that a rank that died is back at once (hpc/rank/forkserver.py)."""

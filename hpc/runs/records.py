@@ -191,7 +191,7 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     """A figure of a training, which may be NaN or infinite."""
     return isinstance(value, float) or (_is_count(value) and not isinstance(value, bool))
 
@@ -215,7 +215,7 @@ def _fields(fields: Fields, needed: Iterable[str] = ()) -> Check:
 
 def _is_metric(value: object) -> bool:
     """Anything, or a value beside what chance gives."""
-    return not isinstance(value, dict) or ("value" in value and _is_number(value.get("chance", 0.0)))
+    return not isinstance(value, dict) or ("value" in value and is_number(value.get("chance", 0.0)))
 
 
 _anything = _table(lambda value: True)
@@ -238,7 +238,7 @@ _PLAN: Fields = {
     "code": _are(_fields(_code, ("root", "commit", "modified"))), "python": _is_text, "python_path": _are(_is_text),
     "cwd": _is_text, "secrets": _table(_is_text), "identity": _is_text, "snapshot": _is_text, "meaning": _is_count,
     "packages": _table(_is_text), "unnamed": _are(_is_text), "exact": _is_text,
-    "pause_at": _is_positive, "budget": _fields({"hours": _is_number, "unit": lambda value: value in ("gpuh", "cpuh")}),
+    "pause_at": _is_positive, "budget": _fields({"hours": is_number, "unit": lambda value: value in ("gpuh", "cpuh")}),
 }  # fmt: skip
 LATER = ("schema", "secrets", "identity", "snapshot", "meaning", "packages", "unnamed", "exact", "pause_at", "budget")
 """What plan.json of earlier versions lacks."""
@@ -254,13 +254,13 @@ _ATTEMPT: Fields = {
     "threads": _is_count, "ended": _is_time, "outcome": _is_text, "codes": _are(_or_none(_is_count)), "why": _is_text,
     "node": _is_text, "fault": _is_text, "at": _or_none(_is_count), "got_on": _is_flag, "walltime": _is_flag,
     "paces": _table(_anything),
-    "nodes": _is_positive, "total": _is_count, "done": _is_count, "per_s": _is_number,
+    "nodes": _is_positive, "total": _is_count, "done": _is_count, "per_s": is_number,
 }  # fmt: skip
 _EVENT: Fields = {"time": _is_time, "text": _is_text}
 _RESULT: Fields = {
     "metrics": _or_none(_table(_is_metric)),
     "attempts": _is_count,
-    "seconds": _is_number,
+    "seconds": is_number,
     "ended": _is_time,
     "meaning": _is_count,
     "exact": _is_text,
@@ -268,7 +268,7 @@ _RESULT: Fields = {
 }
 _HEARTBEAT: Fields = {
     "time": _is_time, "attempt": _is_count, "host": _is_text, "pid": _is_count, "what": _is_text, "began": _is_time,
-    "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(_is_number), "rank": _is_count,
+    "from": _is_count, "done": _is_count, "total": _is_count, "figures": _table(is_number), "rank": _is_count,
     "went_back": _is_count, "pace": _anything,
 }  # fmt: skip
 _SUPERVISOR: Fields = {
@@ -374,7 +374,7 @@ def events(run: RunDir) -> list[Event]:
 def metrics(run: RunDir) -> list[dict[str, float]]:
     """Read the lines of metrics.jsonl: a step, and its figures."""
     lines = _lines(run, "metrics.jsonl", {"step": _is_count}, ("step",))
-    return [line for line in lines if all(map(_is_number, line.values()))]
+    return [line for line in lines if all(map(is_number, line.values()))]
 
 
 def result(run: RunDir) -> Result:
@@ -440,11 +440,18 @@ def owner(run: RunDir) -> Owner:
 def damaged(run: RunDir, *, is_heard: bool = False) -> list[str]:
     """Return a sentence for each file of the run, of those that others read, that is not as it was written. `is_heard`:
     the file of its supervisor has been read, and is whole."""
+    return whole(run, is_heard=is_heard)[2]
+
+
+def whole(run: RunDir, *, is_heard: bool = False) -> tuple[PlanRecord, Result, list[str]]:
+    """Return its plan and its result, empty if there is none or it is damaged, and the same sentences."""
+    read: list[Any] = []
     sentences = []
-    for read in (plan, result):
+    for one in (plan, result):
         try:
-            read(run)
+            read.append(one(run))
         except (Damaged, ConfigError) as error:
+            read.append({})
             sentences.append(str(error).replace(f"{run.folder}/", ""))
     sentences += [f"attempts.jsonl is damaged: {why}" for why in damaged_attempts(run)]
     sentences += [
@@ -452,7 +459,7 @@ def damaged(run: RunDir, *, is_heard: bool = False) -> list[str]:
     ]
     if not is_heard and not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
         sentences.append(f"{SUPERVISOR} is damaged: {why}")
-    return sentences
+    return read[0], read[1], sentences
 
 
 def _damaged_pulse(path: str) -> str:

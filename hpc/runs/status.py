@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 
-from hpc import media
 from hpc.codes import FAILED, REFUSED, STOPPED
+from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
 from hpc.runs.outdated import outdated
@@ -39,6 +39,7 @@ class State:
         self.run = run
         self.name = ""
         """The user's own name for it."""
+        self.stage = ""
         self.settings = ""
         """The settings of its command line; in a sweep, its own combination."""
         self.word = "stopped"
@@ -60,6 +61,13 @@ class State:
         self.what = ""
         self.done = 0
         self.total = 0
+        self.time: float | None = None
+        """Since when it is in this state: when it was submitted, has begun, or has ended; in seconds since 1970."""
+        self.headline = ""
+        """The figure that its stage shows first: of its result, or of its training so far."""
+        self.value: float | None = None
+        self.chance: float | None = None
+        """What chance gives in its place."""
         self.figures: dict[str, float] = {}
         self.per_s: float | None = None
         """Steps per second in this attempt."""
@@ -142,10 +150,13 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     finished = os.path.exists(f"{run.folder}/{RESULT}")
     submitted: dict[str, Any] = {} if finished else dict((records.submissions(run) or [{}])[-1])
     state = _described(run, submitted, supervisor)
-    damage = records.damaged(run, is_heard=bool(supervisor))
+    plan, result, damage = records.whole(run, is_heard=bool(supervisor))
+    state.stage, entry = plan.get("stage", ""), plan.get("entry", "")
+    state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
         state.word, state.code = "finished", 0
         state.text = "" if damage else _outdated(run) or state.exact
+        _headline(state, result.get("metrics") or {}, plugins.shown(entry, "headline"))
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
     elif not supervisor and not submitted:
@@ -154,10 +165,62 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         _as_submitted(state, submitted, run)
     else:
         _as_supervised(state, supervisor)
-    heartbeat = records.heartbeat(run, 0) if state.word == "running" else {}
-    _pace(state, heartbeat or supervisor.get("pulse") or {})
+    heartbeat: Mapping[str, Any] = dict(records.heartbeat(run, 0)) if state.word == "running" else {}
+    heartbeat = heartbeat or supervisor.get("pulse") or {}
+    _pace(state, heartbeat)
+    if not finished:
+        _headline(state, state.figures, plugins.shown(entry, "curves"))
+    state.time = _since(state, submitted, supervisor, heartbeat, result)
     state.text = "; ".join([*damage, state.text] if state.text else damage)
     return state, submitted
+
+
+def _since(
+    state: State,
+    submitted: Mapping[str, Any],
+    supervisor: Mapping[str, Any],
+    heartbeat: Mapping[str, Any],
+    result: Mapping[str, Any],
+) -> float | None:
+    """Return when it was submitted, if it waits; when its attempt began, if it runs; or when it has ended."""
+    if state.word == "running":
+        return heartbeat.get("began") or submitted.get("time")
+    if state.word == "finished":
+        return result.get("ended") or supervisor.get("time")
+    return submitted.get("time") if state.word in ("waits", "queued") else supervisor.get("time", submitted.get("time"))
+
+
+def first_match(names: Iterable[str], patterns: Iterable[str]) -> str:
+    """Return the first of the names that the first pattern with any means, as `val_*`; empty if there is none."""
+    known = list(names)
+    for pattern in patterns:
+        if pattern in known:
+            return pattern
+        head, star, tail = pattern.partition("*")
+        for name in known if star else ():
+            if name.startswith(head) and name.endswith(tail):
+                return name
+    return ""
+
+
+def figure(metric: Any) -> tuple[float | None, float | None]:
+    """Return the value of a metric and what chance gives; none if it is no number."""
+    value, chance = (metric.get("value"), metric.get("chance")) if isinstance(metric, dict) else (metric, None)
+    return _number(value), _number(chance)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if records.is_number(value) else None
+
+
+def _headline(state: State, metrics: Mapping[str, Any], declared: tuple[str, ...]) -> None:
+    """Fill in the figure that its stage declares as its headline; else the first that has a chance level, or the
+    first."""
+    numbers = {name: read for name, metric in metrics.items() if (read := figure(metric))[0] is not None}
+    name = first_match(numbers, declared)
+    name = name or next((each for each in numbers if numbers[each][1] is not None), next(iter(numbers), ""))
+    if name:
+        state.headline, (state.value, state.chance) = name, numbers[name]
 
 
 def _outdated(run: RunDir) -> str:
@@ -243,7 +306,7 @@ def _settle(state: State, job: Job | None, queue: Queue, submitted: dict[str, An
         state.word, state.is_empty_job = "lost", True
         state.text = (
             f"{words.FORGOTTEN}: Slurm calls job {state.job} {job.state.lower()}, but its supervisor left it "
-            f"{_clock(left_s)} ago: `resume {state.run}` cancels it and submits another"
+            f"{clock(left_s)} ago: `resume {state.run}` cancels it and submits another"
         )
     elif job:
         _as_queued(state, job, submitted, run)
@@ -401,53 +464,7 @@ def all_runs(runs: Path | str) -> list[RunDir]:
     return [RunDir(entry.path) for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime)]
 
 
-def table(states: list[State]) -> str:
-    if not states:
-        return "no runs here yet"
-    rows = [
-        ("RUN", "STATE", "ON", "NAME", "SETTINGS", "JOB", "NODES", "ATTEMPT", "DONE", "FIGURES", "SPEED", "LEFT", "")
-    ]
-    for state in states:
-        rows.append(
-            (
-                state.run,
-                state.word,
-                state.site or "-",
-                state.name or "-",
-                state.settings or "-",
-                state.job,
-                _nodes(state),
-                str(state.attempt),
-                f"{state.done}/{state.total}" if state.total else "-",
-                " ".join(f"{name} {value:.3g}" for name, value in state.figures.items()) or "-",
-                "-" if state.per_s is None else f"{state.per_s:.3g}/s",
-                "-" if state.left_s is None else _clock(state.left_s),
-                f"{state.why}; see `why {state.run}`" if state.why else state.text,
-            )
-        )
-    cells = [[media.one_line(cell) for cell in row] for row in rows]
-    shown = [column for column in range(len(cells[0])) if any(row[column] != "-" for row in cells[1:])]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = ["  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in cells]
-    return "\n".join([*lines, *([_summary(states)] if len(states) > 1 else [])])
-
-
-def _summary(states: list[State]) -> str:
-    words = [state.word for state in states]
-    counts = [f"{words.count(word)} {word}" for word in ("running", "silent", "queued", "requeued", *ENDED)]
-    left = max((state.left_s for state in states if state.left_s is not None), default=None)
-    counted = ", ".join(count for count in counts if not count.startswith("0 "))
-    return f"\n{len(states)} runs: {counted}" + (
-        f"; what runs now needs {_clock(left)} more" if left is not None else ""
-    )
-
-
-def _nodes(state: State) -> str:
-    """Return `2`, or `2 of 1-4` for a malleable run."""
-    counts = state.node_counts
-    return f"{state.nodes} of {counts[0]}-{counts[-1]}" if counts else str(state.nodes)
-
-
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return `0:07`, or `5h03`."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -79,6 +79,7 @@ def keep(run: RunDir, environ: Mapping[str, str], identity: str = "") -> int:
                 code = (
                     _supervise(supervision, first) if n_quick < QUICK_DEATHS else supervision.give_up(FAILED, ended_by)
                 )
+                supervision.finish_page()
                 if job and supervision.has_ended and run.follow_ups.exists():  # the lock is free: it may go on at once
                     follow_ups.give(run, environ)
             except Gone as error:

@@ -38,6 +38,7 @@ from hpc.runs.speed import slow
 from hpc.slurm import words
 from hpc.supervise import diagnosis, health, requeue, shapes
 from hpc.supervise.malleable import Malleable
+from hpc.supervise.page_writer import PageWriter
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
@@ -113,6 +114,7 @@ class Supervisor:
         """Those of the last attempt; they may have left fork servers."""
         self._forks = True
         """Whether ranks may be forked. Not after a failure that a fork could be the reason of."""
+        self.page = PageWriter(run, environ)
         self.began = time.time()
         self.me = {
             "host": os.uname().nodename,
@@ -399,6 +401,7 @@ class Supervisor:
                 if not self._heartbeat("running", pulse=first):
                     started.heard_since = time.time()
                 self._look_around()
+                self.page.look()
                 started.cut_logs()
                 if (silent_s := started.hang_s(first)) and not self._has_room():
                     started.heard_since = time.time()
@@ -499,6 +502,12 @@ class Supervisor:
             print_safely(f"{self.dir.path}: not in few files: {error}")
         self._note(text)  # who follows the run waits for it
         return DONE
+
+    def finish_page(self) -> None:
+        """Have the page of all runs say how it has ended; not if the job goes back into the queue, nor in the seconds
+        that Slurm's TERM leaves."""
+        if self.code is not None and self.stop_cause != signal.SIGTERM:
+            self.page.finish()
 
     @property
     def has_ended(self) -> bool:

@@ -40,6 +40,7 @@ from eegdecode.training.model_file import Trained
 from eegdecode.training.search import lr_finder
 from eegdecode.weights import summary
 from hpc import media
+from hpc.overview import table as status_table
 from hpc.rank.context import Input
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, write_json
@@ -288,8 +289,8 @@ def test_a_name_is_a_cell_in_a_survey_and_in_listings(tmp_path: Path) -> None:
     assert len(table.table().splitlines()) == 4 and "\x1b" not in table.table()
     state = status.State("train-a")
     state.name = state.settings = state.text = NASTY
-    listing = status.table([state])
-    assert len(listing.splitlines()) == 2 and all(letter.isprintable() or letter == "\n" for letter in listing)
+    listing = status_table.text([state], 300)
+    assert len(listing.splitlines()) == 3 and all(letter.isprintable() or letter == "\n" for letter in listing)
     assert all(line.isprintable() for line in summary._columns([[NASTY, "1"]]))
 
 

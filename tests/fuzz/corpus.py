@@ -51,6 +51,7 @@ from eegdecode.weights import inspect, tensors
 from hpc import config
 from hpc.checkpoint import checkpoint
 from hpc.checkpoint.saver import Saver
+from hpc.overview import table as status_table
 from hpc.rank.context import Context, Input, World
 from hpc.runs import heartbeats, products, records, seal, status
 from hpc.runs.rundir import LIST, RunDir, append_line, write_json
@@ -580,7 +581,7 @@ def running(folder: Path) -> None:
 def read_runs(folder: Path) -> Reading:
     """As status, watch, the supervisor and the report do. What is said of the good run may not change."""
     states = {state.run: state for state in status.look_all(status.all_runs(folder), Queue())}
-    text = status.table(list(states.values()))
+    text = status_table.text(list(states.values()))
     json.dumps([vars(state) for state in states.values()])
     good = dict(vars(states["train-good"]))
     run = RunDir(folder / "train-bad")

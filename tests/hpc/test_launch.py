@@ -256,7 +256,8 @@ def test_a_row_of_the_table_is_the_option_the_argument_and_the_help(name: str) -
     row = options.OPTIONS[name]
     verb = next((verb for verb in ["train", *table.verbs()] if row.fits(verb)), "")
     assert getattr(options.read([verb]), row.field) == row.default
-    is_number = row.convert in (options.whole, options.natural, options.gigabytes, options.node_counts)
+    numbers = (options.whole, options.natural, options.port, options.gigabytes, options.node_counts)
+    is_number = row.convert in numbers
     word = "group" if row.convert is options.readers else "x1"
     value = [] if row.convert is None else ["3"] if is_number else [word]
     given = getattr(options.read([verb, name, *value]), row.field)

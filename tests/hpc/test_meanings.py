@@ -65,8 +65,9 @@ def test_a_run_that_finished_by_other_code_is_not_passed_off_as_todays(package: 
     sentence = "by code whose results differ (count 1 → 3: sums begin at 1; sums are halved)"
     assert f"finished before, {sentence}; --again makes it anew" in launch("count", "n=3").stdout
     assert f"finished before, {sentence}: it would not run again" in launch("count", "n=3", "--dry-run").stdout
-    (line,) = (line for line in launch("status").stdout.splitlines() if line.startswith(run.name))
-    assert line.endswith(" made by code whose results differ (count 1 → 3)")
+    lines = launch("status").stdout.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith(run.name))
+    assert lines[at + 1].endswith(" made by code whose results differ (count 1 → 3)")
     assert "attempt 1 starts" in launch("count", "n=3", "--again").stdout
     anew = RunDir(run.folder + "-2")
     assert records.result(anew)["meaning"] == 3 and meanings_of(launch, anew) == ""

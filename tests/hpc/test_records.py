@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hpc.errors import ConfigError
+from hpc.overview import table as status_table
 from hpc.runs import folding, records, status
 from hpc.runs.rundir import Damaged, RunDir, read_json, write_json
 from hpc.slurm.squeue import Queue
@@ -140,7 +141,7 @@ def test_a_damaged_file_is_named_in_the_line_of_its_run_and_hides_no_other(launc
             else:
                 path.write_text(CONTENTS.get(how) or f"{json.dumps(field)}\n")
             states = {state.run: state for state in status.look_all(status.all_runs(runs), Queue())}
-            assert status.table(list(states.values())) and json.dumps([vars(state) for state in states.values()])
+            assert status_table.text(list(states.values())) and json.dumps([vars(state) for state in states.values()])
             assert (states[name_of_good].word, "damaged" in states[name_of_good].text) == ("finished", False)
             if how != "pipe" or path.name in ("plan.json", "result.json"):  # an empty file of lines has no damaged one
                 assert re.search(rf"{name}(:| is damaged)", states[name_of_bad].text), (

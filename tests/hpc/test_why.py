@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hpc.overview import table
 from hpc.runs import status, why
 from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.slurm import words
@@ -229,7 +230,7 @@ def record(name: str) -> Path:
 @pytest.mark.parametrize(("case", "name"), [(name, name) for name in CASES], indirect=["case"], ids=list(CASES))
 def test_the_whole_text_is_as_recorded(case: RunDir, name: str) -> None:
     (state,) = status.look_all([case], Queue())
-    text = f"{status.table([state])}\n\n{why.text(why.explain(case))}\n".replace(str(case.path.parent), "runs")
+    text = f"{table.text([state])}\n\n{why.text(why.explain(case))}\n".replace(str(case.path.parent), "runs")
     text = re.sub(r"left it \d+h\d\d ago|left it \d+:\d\d ago", "left it SOME TIME ago", text)
     path = record(name)
     if os.environ.get("UPDATE_GOLDEN") == "1":
