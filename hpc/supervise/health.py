@@ -20,7 +20,6 @@ from statistics import median
 from threading import Thread
 from typing import Any, NamedTuple
 
-import hpc
 from hpc.media import many
 from hpc.runs.rundir import FULL
 from hpc.supervise.node_check import LOOK_S, MARK, Disk, Node, Task
@@ -94,7 +93,7 @@ def _ask(
     task: Task, n_nodes: int, over: Callable[[], object]
 ) -> tuple[list[Node], dict[str, tuple[float, float]], str]:
     """Return what the nodes have shown; between which limits each clock is ahead of ours; and why some are silent."""
-    package = str(Path(hpc.__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     inherited = os.environ.get("PYTHONPATH", "")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, inherited]))}
     asking = subprocess.Popen(
