@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
     from eegdecode.data.store.store import open_store
     from eegdecode.decoder.decoder import Decoder, load_model
+    from eegdecode.decoder.estimator import EEGClassifier, EEGRegressor
     from eegdecode.decoder.predict import Predictions, predict
     from eegdecode.evaluation.decode.predictions import read as read_predictions
     from eegdecode.exchange.opened import open_run as open
     from eegdecode.training.model_file import load as read_model
 
 __all__ = [
-    "RECIPES", "Decoder", "Predictions", "load_model", "open", "open_store", "predict", "read_model",
-    "read_predictions",
+    "RECIPES", "Decoder", "EEGClassifier", "EEGRegressor", "Predictions", "load_model", "open", "open_store", "predict",
+    "read_model", "read_predictions",
 ]  # fmt: skip
 
 _BESIDE = Path(__file__).parent / "configs"
@@ -29,6 +30,8 @@ RECIPES = _BESIDE if _BESIDE.is_dir() else _BESIDE.parent.parent / "configs"
 
 _AT = {
     "Decoder": ("eegdecode.decoder.decoder", "Decoder"),
+    "EEGClassifier": ("eegdecode.decoder.estimator", "EEGClassifier"),
+    "EEGRegressor": ("eegdecode.decoder.estimator", "EEGRegressor"),
     "Predictions": ("eegdecode.decoder.predict", "Predictions"),
     "load_model": ("eegdecode.decoder.decoder", "load_model"),
     "open": ("eegdecode.exchange.opened", "open_run"),

@@ -41,9 +41,10 @@ COSTS_MB = {
     "metadata": (11, 62),
     "hub": (25, 175),
     "mpi": (15, 42),
+    "onnx": (41, 122),
     "search": (4, 39),
     "wandb": (30, 110),
-    "test": (129, 419),
+    "test": (170, 541),
     "dev": (38, 115),
 }
 """(to download, on disk) of what users need without torch, and of what each extra adds: wheels of Python 3.11 on Linux

@@ -52,6 +52,8 @@ class Decoder(nn.Module):
         The shapes of its input and output.
     name, target, kind
         Of the run that trained it; what is decoded; whether that is classes, values, retrieval or a sequence.
+    model_name, output_kind
+        The name of the model, and what it gives: outputs, or noise if it generates.
     """
 
     def __init__(self, trained: Trained, recipe: PreprocessingRecipe) -> None:
@@ -62,7 +64,8 @@ class Decoder(nn.Module):
         self.name, self.target = trained.run.name, trained.target
         self.kind: Kind = predict.kind_of(trained)
         self._objective = trained.objective
-        self._with_subjects = _has_layers_of_subjects(trained)
+        self.model_name, self.output_kind = trained.model.name, trained.model.output_kind
+        self.has_layers_of_subjects = _has_layers_of_subjects(trained)
         self.eval()
 
     @property
@@ -92,7 +95,7 @@ class Decoder(nn.Module):
         known = self.spec.subjects
         if subject in known:
             return known.index(subject)
-        if not self._with_subjects:
+        if not self.has_layers_of_subjects:
             return 0
         what = f"{subject!r} is no subject of its training" if subject else "say whose signal it is, as subject='…'"
         raise ValueError(
