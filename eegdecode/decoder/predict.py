@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,11 +101,11 @@ def predict(
     """
     decoder = model if isinstance(model, Decoder) else load_model(model)
     given = Given(sfreq, channels, preprocessed)
-    index = decoder.index_of(subject)
     n_axes = 2 if signals.is_mne(data, "raw") else 3 if signals.is_mne(data, "epochs") else np.ndim(data)
     if n_axes == 2:
+        times = None if at is None else [float(time) for time in at]
         stream = signals.stream_of(data, decoder.recipe, given)
-        return _of_recording(decoder, stream, at, stride_s, length_s, subject, preprocessed, index, batch)
+        return _of_recording(decoder, stream, Cut(times, stride_s, length_s, batch), subject, preprocessed)
     if n_axes != 3:
         raise ValueError(
             "predict takes mne.io.Raw, mne.Epochs, or an array [channel, time] or [window, channel, time], but got "
@@ -114,7 +114,7 @@ def predict(
     if at is not None or stride_s is not None:
         raise ValueError("at and stride_s cut a recording, but these are windows already: leave them out")
     windows, start_s = signals.windows_of(data, decoder.recipe, given)
-    windows = _fitting(decoder, windows)
+    windows, index = _fitting(decoder, windows), decoder.index_of(subject)
     parts = [windows[first : first + batch] for first in range(0, len(windows), batch)]
     values = [_decoded(decoder, part, index) for part in parts]
     if not values:
@@ -122,20 +122,18 @@ def predict(
     return Predictions(np.concatenate(values), start_s, decoder.classes)
 
 
-def _of_recording(
-    decoder: Decoder,
-    stream: Stream,
-    at: Sequence[float] | np.ndarray | None,
-    stride_s: float | None,
-    length_s: float | None,
-    subject: str,
-    preprocessed: bool,
-    index: int,
-    batch: int,
-) -> Predictions:
-    recipe, windows = decoder.recipe, decoder.recipe.windows
-    length = recipe.length(length_s)
-    times = None if at is None else [float(time) for time in at]
+class Cut(NamedTuple):
+    """How a recording is cut into windows."""
+
+    at: list[float] | None
+    stride_s: float | None
+    length_s: float | None
+    batch: int
+
+
+def _of_recording(decoder: Decoder, stream: Stream, cut: Cut, subject: str, preprocessed: bool) -> Predictions:
+    recipe, windows, times = decoder.recipe, decoder.recipe.windows, cut.at
+    length = recipe.length(cut.length_s)
     lasts_s = length / recipe.sfreq
     trials = [Trial(time, lasts_s, "window") for time in times or () if 0 <= time <= stream.duration - lasts_s]
     if preprocessed:
@@ -144,12 +142,13 @@ def _of_recording(
         made = signals.preprocess(stream, recipe, trials, subject)
     tmin_s = windows.tmin_s if isinstance(windows, EpochWindows) else 0.0
     if times is None:
-        starts = _grid(made, length, stride_s, until_the_end=decoder.kind == "sequence")
+        starts = _grid(made, length, cut.stride_s, until_the_end=decoder.kind == "sequence")
     else:
         first = [math.ceil(time * made.sfreq - 1e-6) for time in times]
         starts = np.array([one + n_samples(tmin_s, made.sfreq) for one in first], np.int64)
         _refuse_outside(starts, length, made, times)
-    values = [_decoded(decoder, part, index) for part in _cut(decoder, made, starts, length, batch)]
+    index = decoder.index_of(subject)
+    values = [_decoded(decoder, part, index) for part in _windows(decoder, made, starts, length, cut.batch)]
     if not values:
         raise ValueError("there is no event to decode: `at` is empty")
     together = np.concatenate(values)
@@ -180,7 +179,7 @@ def _refuse_outside(starts: np.ndarray, length: int, made: Stream, times: Sequen
         )
 
 
-def _cut(decoder: Decoder, made: Stream, starts: np.ndarray, length: int, batch: int) -> Iterator[np.ndarray]:
+def _windows(decoder: Decoder, made: Stream, starts: np.ndarray, length: int, batch: int) -> Iterator[np.ndarray]:
     """Yield the windows in the order of `starts`, a batch at a time; what is near is read at once."""
     most = max(length, PIECE_VALUES // made.n_channels)
     for first in range(0, len(starts), batch):

@@ -109,7 +109,7 @@ def test_epochs_of_a_raw_recording_are_decoded_as_evaluate_decodes_those_of_the_
 
 def test_epochs_of_mne_at_another_rate_are_brought_to_that_of_the_model(hands: RunDir) -> None:
     model, raw = eegdecode.load_model(hands.path), recording(hands)
-    events = mne.make_fixed_length_events(raw, start=1.0, duration=2.0, stop=10.5)
+    events = mne.make_fixed_length_events(raw, start=1.0, duration=2.0, stop=11.5)
     epochs = mne.Epochs(raw, events, tmin=0.1, tmax=1.1 - 1 / 128, baseline=None, verbose="error", preload=True)
     of_raw = eegdecode.predict(model, raw, at=onsets(raw))
     shuffled = epochs.copy().reorder_channels(["EOG", "Pz", "Fz", "Cz"])
