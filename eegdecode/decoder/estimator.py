@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ SET = "set"
 class _Estimator(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share."""
 
-    _objective = ""
+    _objective: ClassVar[dict[str, Any]]
 
     def __init__(
         self,
@@ -111,33 +111,31 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if groups is not None:
             (_, val), *_ = GroupShuffleSplit(1, **size).split(places, groups=groups)
         else:
-            n_val, counts = round(self.validation * n), np.unique(y, return_counts=True)[1] if y is not None else []
-            stratified = len(counts) > 0 and min(counts) > 1 and len(counts) <= min(n_val, n - n_val)
-            size["test_size"] = max(1, n_val)
+            size["test_size"] = n_val = max(1, round(self.validation * n))
+            counts = [] if y is None else np.unique(y, return_counts=True)[1].tolist()
+            stratified = counts and min(counts) > 1 and len(counts) <= min(n_val, n - n_val)
             (_, val), *_ = (StratifiedShuffleSplit if stratified else ShuffleSplit)(1, **size).split(places, y)
         in_val = np.zeros(n, bool)
         in_val[val] = True
         return in_val
 
     def _recordings(self, X: np.ndarray, rows: np.ndarray, in_val: np.ndarray, groups: Any) -> list[Recording]:
-        """The windows of each group, one after the other, as a recording. A last window, of zeros, is the test set,
-        which a training has and nobody looks at here."""
+        """The windows of each group, one after the other, as a recording. The last ones of the first group, all zeros,
+        are the test set, which a training has and nobody looks at here."""
         names = tuple(self.channels or (f"channel{number + 1}" for number in range(X.shape[1])))
         if len(names) != X.shape[1]:
             raise ValueError(f"channels has {len(names)} names, but the windows have {X.shape[1]} channels")
         whose = np.zeros(len(X), int) if groups is None else np.unique(groups, return_inverse=True)[1]
         made, lasts_s = [], X.shape[2] / self.sfreq
+        idle = np.unique(rows, axis=0) if self._objective["name"] == "classification" else rows[:1]
         for group in np.unique(whose):
             chosen = np.flatnonzero(whose == group)
             sets = ["val" if in_val[row] else "train" for row in chosen]
             windows, values = X[chosen], rows[chosen]
             if group == 0:
-                first = int(np.flatnonzero(~in_val)[0])
-                windows, values = (
-                    np.concatenate([windows, 0 * X[:1]]),
-                    np.concatenate([values, rows[first : first + 1]]),
-                )
-                sets.append("test")
+                n_idle = len(idle)
+                windows, values = np.concatenate([windows, 0 * X[:1].repeat(n_idle, 0)]), np.concatenate([values, idle])
+                sets += ["test"] * n_idle
             data = np.ascontiguousarray(windows.transpose(0, 2, 1).reshape(-1, X.shape[1]), np.float32)
             trials = tuple(Trial(k * lasts_s, lasts_s, f"window{k}", {SET: name}) for k, name in enumerate(sets))
             signal = Signal(data, self.sfreq, names).stream()
@@ -193,7 +191,7 @@ class EEGClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         The figures of each step.
     """
 
-    _objective = "classification"
+    _objective: ClassVar[dict[str, Any]] = {"name": "classification"}
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> "EEGClassifier":
         """Train on windows and their classes. With groups, such as subjects, validation is on groups of its own."""
@@ -203,7 +201,7 @@ class EEGClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"there is nothing to classify: y has 1 class, {self.classes_[0]!r}")
+            raise ValueError(f"there is nothing to classify: y has 1 class, {self.classes_[0]}")
         self._fit(X, numbers[:, None].astype(np.float32), tuple(map(str, self.classes_)), groups)
         return self
 
@@ -219,7 +217,8 @@ class EEGClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each window."""
-        values: np.ndarray = self.classes_[self._decode(X).argmax(axis=1)]
+        best = self._decode(X).argmax(axis=1)
+        values: np.ndarray = self.classes_[best]
         return values
 
 
@@ -227,10 +226,17 @@ class EEGRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     """A model that decodes numbers from windows [window, channel, time], as an estimator of scikit-learn. Parameters
     and attributes are those of EEGClassifier, but for `classes_`."""
 
-    _objective = "regression"
+    _objective: ClassVar[dict[str, Any]] = {"name": "regression", "loss": "mse", "standardize": True}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> "EEGRegressor":
         """Train on windows and their numbers, [window] or [window, output]."""
+        if y is None:
+            raise ValueError("EEGRegressor requires y to be passed, but the target y is None")
         X = _windows(X)
         rows = check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")
         check_consistent_length(X, rows, groups)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from eegdecode.decoder import lstm
 from eegdecode.decoder.decoder import Decoder
 from hpc.runs.rundir import atomic_write
 
@@ -117,7 +118,7 @@ class Outputs(nn.Module):
 def exported(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.export.ExportedProgram:
     """A network as a program that takes any number of windows."""
     window = torch.export.Dim("window", min=1)
-    with _quiet():
+    with _quiet(), lstm.standing_in():
         return torch.export.export(
             network.eval(), tuple(inputs.values()), dynamic_shapes=tuple({0: window} for _ in inputs), strict=False
         )
@@ -126,7 +127,7 @@ def exported(network: nn.Module, inputs: Mapping[str, torch.Tensor]) -> torch.ex
 def as_pt2(network: nn.Module, inputs: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> bytes:
     file = BytesIO()
     with _quiet():
-        torch.export.save(exported(network, inputs), file, extra_files=dict(about))
+        torch.export.save(lstm.as_aten(exported(network, inputs)), file, extra_files=dict(about))
     return file.getvalue()
 
 
@@ -145,7 +146,12 @@ def of_pt2(content: bytes) -> Program:
 def as_onnx(network: nn.Module, inputs: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> bytes:
     with _quiet():
         made: Any = torch.onnx.export(
-            exported(network, inputs), input_names=list(inputs), output_names=["output"], dynamo=True, verbose=False
+            exported(network, inputs),
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamo=True,
+            verbose=False,
+            custom_translation_table=lstm.translations(),
         )
     model = made.model_proto
     for key, value in about.items():
@@ -172,16 +178,18 @@ def of_onnx(content: bytes) -> Program:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the remarks of torch on its own code."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the remarks of these packages on their own code."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _refuse_others(model: Decoder) -> None:

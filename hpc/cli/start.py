@@ -91,7 +91,7 @@ def line_for(args: Arguments, site: str, environ: Mapping[str, str]) -> tuple[Li
     line = Line(
         site=site,
         words=[
-            *planner.wordssite_by_ssh(args),
+            *planner.words_elsewhere(args),
             *options.written(args, "on", "json", "follow", "yes", "account"),
             *([f"--account={account}"] if account else []),
         ],
