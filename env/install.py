@@ -41,10 +41,11 @@ COSTS_MB = {
     "metadata": (11, 62),
     "hub": (25, 175),
     "mpi": (15, 42),
+    "onnx": (41, 122),
     "search": (4, 39),
     "wandb": (30, 110),
     "mlflow": (12, 104),
-    "test": (171, 562),
+    "test": (212, 684),
     "dev": (38, 115),
 }
 """(to download, on disk) of what users need without torch, and of what each extra adds: wheels of Python 3.11 on Linux

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import eegdecode
 from eegdecode import models
 from eegdecode.data.config import EpochWindows
 from eegdecode.data.loading.windows import n_baseline
@@ -204,7 +203,7 @@ def score(saved: dict[str, Any], several: Sequence[Trained], data: Store, parts:
 
 def code() -> bytes:
     """The files that build any network, as a zip from which Python imports."""
-    root, batch = Path(eegdecode.__file__).parent, Path(choices.__file__).parents[1]
+    root, batch = Path(__file__).parents[1], Path(choices.__file__).parents[1]
     paths = [
         path for name in NEEDED for path in ((root / name).rglob("*.py") if (root / name).is_dir() else (root / name,))
     ]

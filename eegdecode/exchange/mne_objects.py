@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mne
 import numpy as np
 from mne.io.constants import FIFF
 
+from eegdecode.data.io.raw import sensors_of
 from eegdecode.data.split.segments import first_sample
 from eegdecode.data.store.dataset import Stored
 from eegdecode.preprocessing import record
-from eegdecode.signals import Kind
+from eegdecode.signals import Kind, Sensor
 from hpc.errors import first_of
 
 TYPES: dict[Kind, str] = {"ref": "misc", "sound": "misc", "source": "misc"}
@@ -39,6 +40,35 @@ class StoredRaw(mne.io.BaseRaw):  # type: ignore[misc]
     ) -> None:
         samples = self._raw_extras[fi]["stored"].read(start, stop).T
         data[:] = samples[idx] if mult is None else mult @ samples[idx].astype(float)
+
+
+class Cut(NamedTuple):
+    """Windows that a user has cut with MNE."""
+
+    data: np.ndarray
+    """[window, channel, time], in volt and tesla."""
+    channels: tuple[str, ...]
+    sfreq: float
+    band_hz: tuple[float, float]
+    """What the filters of the recording have left, as far as MNE knows."""
+    sensors: dict[str, Sensor]
+    bads: tuple[str, ...]
+    start_s: np.ndarray
+    """The first sample of each, in seconds from the start of its recording."""
+
+
+def cut_of(epochs: mne.BaseEpochs) -> Cut:
+    info = epochs.info
+    starts = (epochs.events[:, 0] + round(epochs.tmin * info["sfreq"])) / info["sfreq"]
+    return Cut(
+        epochs.get_data(copy=False),
+        tuple(epochs.ch_names),
+        float(info["sfreq"]),
+        (float(info["highpass"]), float(info["lowpass"])),
+        sensors_of(epochs)[0],
+        tuple(info["bads"]),
+        starts,
+    )
 
 
 def raw(stored: Stored, folder: Path) -> mne.io.BaseRaw:

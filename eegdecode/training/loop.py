@@ -374,6 +374,7 @@ class Training:
 
     def _save_model(self, name: str, contents: dict[str, Any]) -> None:
         if self.ctx.world.is_first:
+            contents = {**contents, "preprocessing": setup.preprocessing(self.data)}
             save = partial(model_file.save, self.ctx.out / name, self.cfg, self.spec, contents)
             self.ctx.until_there_is_room(save)
 

@@ -5,9 +5,9 @@ import io
 import pickle
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -41,6 +41,8 @@ class Trained:
         Those with the lowest loss on the validation set.
     step, validation
         The step of the parameters, and their figures on the validation set: loss, r.
+    preprocessing
+        How the recordings were made, see `setup.preprocessing`; empty for models of earlier versions.
     """
 
     run: RunDir
@@ -49,6 +51,7 @@ class Trained:
     parameters: dict[str, torch.Tensor]
     step: int
     validation: dict[str, float]
+    preprocessing: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def data(self) -> tuple[Input, ...]:
@@ -82,6 +85,12 @@ class Trained:
             network = models.build(self.model, self.spec)
         return sum(parameter.numel() for parameter in network.parameters())
 
+    @property
+    def network_n_times(self) -> int | None:
+        """The only length of windows that the network takes; None if it takes any."""
+        with torch.device("meta"):
+            return cast("int | None", models.build(self.model, self.spec).n_times)
+
     def network(self) -> torch.nn.Module:
         """The model with its parameters, ready to decode."""
         network = models.build(self.model, self.spec)
@@ -92,6 +101,7 @@ class Trained:
 def save(path: Path, cfg: Any, spec: SignalSpec, best: dict[str, Any]) -> None:
     """Save a model, with the fields of Trained in `best`."""
     fitted = {name: best[name] for name in ("parameters", "step", "validation")}
+    fitted["preprocessing"] = best.get("preprocessing", [])
     science = config.blanked(dataclasses.asdict(cfg), [])  # whoever is told of alerts is no part of a model
     contents = _alike({"config": science, "spec": dataclasses.asdict(spec), **fitted})
     whole = io.BytesIO()
@@ -127,15 +137,19 @@ def load(folder: Path, name: str = "model.pt") -> Trained:
     return Trained(RunDir(folder.resolve().parent), **(contents | {"config": science, "spec": spec}))
 
 
-KINDS = {"config": dict, "spec": dict, "parameters": dict, "step": int, "validation": dict}
+KINDS = {
+    "config": dict, "spec": dict, "parameters": dict, "step": int, "validation": dict, "preprocessing": list,
+}  # fmt: skip
 """What `save` writes."""
+LATER = {"preprocessing"}
+"""What models of earlier versions lack."""
 
 
 def _is_model(contents: Any) -> bool:
     return (
         isinstance(contents, dict)
-        and set(contents) == set(KINDS)
-        and all(isinstance(contents[name], kind) for name, kind in KINDS.items())
+        and set(KINDS) - LATER <= set(contents) <= set(KINDS)
+        and all(isinstance(contents[name], KINDS[name]) for name in contents)
         and all(isinstance(value, torch.Tensor) for value in contents["parameters"].values())
     )
 

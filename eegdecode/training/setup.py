@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -60,6 +60,20 @@ def unit(data: Store) -> str:
         return "1"
     is_known = all("steps" in stored.made for stored in data.recordings)
     return units.pop() if is_known and len(units) == 1 else ""
+
+
+def preprocessing(data: Store) -> list[dict[str, Any]]:
+    """How the recordings were made, each way once, as plain values: the rate of the raw one in Hz, the steps, and the
+    kinds of its channels by their names. Empty if that is not known of all."""
+    if not all({"raw", "steps"} <= stored.made.keys() for stored in data.recordings):
+        return []
+    ways: dict[str, dict[str, Any]] = {}
+    for stored in data.recordings:
+        kinds = {str(channel["name"]): str(channel["kind"]) for channel in stored.made.get("channels", ())}
+        way = {"sfreq": float(stored.made["raw"]["sfreq"]), "steps": list(stored.made["steps"]), "kinds": kinds}
+        known = ways.setdefault(str((way["sfreq"], way["steps"])), way)
+        known["kinds"] = kinds | known["kinds"]
+    return list(ways.values())
 
 
 def controlled(cfg: Train, data: Store) -> Store:

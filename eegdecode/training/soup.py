@@ -75,7 +75,8 @@ def run(cfg: Soup, ctx: Context) -> dict[str, object]:
         validate(mean([ingredients[each].parameters for each in chosen]), new_statistics=True)
         averaged = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     if ctx.world.is_first:
-        contents = {"step": 0, "validation": best, "parameters": averaged}
+        made = setup.preprocessing(data)
+        contents = {"step": 0, "validation": best, "parameters": averaged, "preprocessing": made}
         ctx.until_there_is_room(lambda: model_file.save(ctx.out / "model.pt", trained_as, first.spec, contents))
     ddp.barrier()
     ddp.stop()

@@ -27,14 +27,14 @@ from hpc.submit import batch, costs, executors, start
 
 def act(args: Arguments, environ: Mapping[str, str]) -> int:
     """Carry out a verb that makes a plan: arguments to plans to executor. With --json, only JSON goes to stdout."""
-    if args.verb not in ("export", "drill") and not args.dry_run and (site := _elsewhere(args, environ)):
+    if args.verb not in ("export", "drill") and not args.dry_run and (site := site_by_ssh(args, environ)):
         return _over_ssh(args, site, environ)
     with redirect_stdout(sys.stderr) if args.json or args.verb == "export" else nullcontext():
         plans = planner.make(args, environ)
         if args.after:
             start.run_before(args.after, plans[0])
         _show(args, plans)
-        if args.dry_run and (site := _elsewhere(args, environ)):
+        if args.dry_run and (site := site_by_ssh(args, environ)):
             print(f"note    ssh would take this line to {site}, where paths, Python and the queue are others")
         if args.verb != "export" and not args.dry_run and not args.prepare:
             allocation.check_usable(plans[0].site)
@@ -50,7 +50,7 @@ def act(args: Arguments, environ: Mapping[str, str]) -> int:
     return code
 
 
-def _elsewhere(args: Arguments, environ: Mapping[str, str]) -> str:
+def site_by_ssh(args: Arguments, environ: Mapping[str, str]) -> str:
     """Return the site that the line goes to by ssh; empty if its runs start on this machine, or from it."""
     name = args.on
     is_here = args.verb == "resume" and len(args.words) == 1 and bool(status.meant(args.words[0], args.runs))
@@ -67,6 +67,18 @@ def _elsewhere(args: Arguments, environ: Mapping[str, str]) -> str:
 
 def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
     """Give the line on the login node of the site, after what can be refused here was refused here."""
+    line, n_runs = line_for(args, site, environ)
+    if args.verb in SWEEPS and not _is_wanted(args, n_runs):
+        return DONE
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        code, states = verbs.start(line, args.follow)
+    if args.json:
+        print(as_json(states))
+    return code
+
+
+def line_for(args: Arguments, site: str, environ: Mapping[str, str]) -> tuple[Line, int]:
+    """Return the line as it is given on the login node of a site, and how many runs it asks for."""
     if args.verb == "resume":
         planner.refuse_secrets(args)
         inputs: list[str] = []
@@ -75,8 +87,6 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
     else:
         sciences, files = planner.to_send(args, environ)
         inputs, n_runs = [ref for science in sciences for ref in science.inputs.values()], len(sciences)
-    if args.verb in SWEEPS and not _is_wanted(args, n_runs):
-        return DONE
     account = allocation.find_account(allocation.load(site), args.account, environ, Path.home())
     line = Line(
         site=site,
@@ -90,11 +100,7 @@ def _over_ssh(args: Arguments, site: str, environ: Mapping[str, str]) -> int:
         runs=args.runs,
         repeats=not args.again,
     )
-    with redirect_stdout(sys.stderr) if args.json else nullcontext():
-        code, states = verbs.start(line, args.follow)
-    if args.json:
-        print(as_json(states))
-    return code
+    return line, n_runs
 
 
 def _show(args: Arguments, plans: list[Plan]) -> None:

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 from pathlib import Path
+from typing import Literal
 
 from hpc import media
 from hpc.codes import DONE, FAILED, NEVER, REFUSED, STOPPED
@@ -27,14 +28,14 @@ def here(plans: list[Plan]) -> int:
     """Run one after the other on this machine, each watched to its end; those that need a failed one are skipped."""
     if plans[0].site.kind == "inline":  # in this process, which TERM ends as usual
         return _one_by_one(plans, Stop())
-    if elsewhere := _on_slurm(plans):  # before the first of them begins
+    if elsewhere := why_not_here(plans):  # before the first of them begins
         print_error(elsewhere)
         return REFUSED
     with listening(signal.SIGTERM) as ended:
         return _one_by_one(plans, ended)
 
 
-def _on_slurm(plans: list[Plan]) -> str:
+def why_not_here(plans: list[Plan]) -> str:
     """Return why the runs cannot run here: one is a Slurm job already. Otherwise an empty text."""
     begun = [plan.run for plan in plans if plan.run.path.exists() and not plan.run.result.exists()]
     queue = Queue()
@@ -73,27 +74,38 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
 
 def _locally(plan: Plan, ended: Stop) -> int:
     """Start the run unless it is finished or runs already, and watch it to its end."""
-    with executors.alone(plan):  # of several launchers of one run, the first starts it
-        if plan.run.result.exists():
-            print(f"{_finished_before(plan)}{_changed_since(plan)}")
+    try:
+        if begin(plan) == "finished":
             return DONE
-        before = status.look(plan.run) if plan.run.path.exists() else None
-        if before and before.word == "silent":
-            print_error(f"another supervisor of {before.run} holds the lock, and {before.text}")
-            return REFUSED
-        if before and not before.ended:
-            print(f"it is running already: watching it{_not_applied(plan)}", flush=True)
-        else:
-            executors.local(plan)
+    except executors.SubmitError as error:
+        print_error(error)
+        return REFUSED
     state = watch.follow(plan.run, mine=True, ended=ended)
     return DONE if state.word == "finished" else _report_end(plan.run, state)
 
 
+def begin(plan: Plan) -> Literal["finished", "running", "started"]:
+    """Start a run on this machine and return at once; one that is finished, or runs already, is left alone."""
+    with executors.alone(plan):  # of several launchers of one run, the first starts it
+        if plan.run.result.exists():
+            print(f"{_finished_before(plan)}{_changed_since(plan)}")
+            return "finished"
+        before = status.look(plan.run) if plan.run.path.exists() else None
+        if before and before.word == "silent":
+            raise executors.SubmitError(f"another supervisor of {before.run} holds the lock, and {before.text}")
+        if before and not before.ended:
+            print(f"it is running already: watching it{_not_applied(plan)}", flush=True)
+            return "running"
+        executors.local(plan)
+        return "started"
+
+
 def chain(plans: list[Plan], to_the_end: bool, after: str | None) -> int:
     """Submit all runs as Slurm jobs, each to start when its inputs have succeeded."""
-    with executors.alone(plans[0]):
-        jobs = _submit(plans, after)
-    if jobs is None:
+    try:
+        jobs = submit(plans, after)
+    except executors.SubmitError as error:
+        print_error(error)
         return REFUSED
     if not to_the_end:
         if jobs:
@@ -136,8 +148,14 @@ def _refuse_other_cluster(state: State, plan: Plan) -> None:
         )
 
 
-def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
-    """Submit the runs that are not finished; return their jobs by name, or None if one was refused."""
+def submit(plans: list[Plan], after: str | None) -> dict[str, str]:
+    """Submit the runs that are not finished, each to start when its inputs have succeeded; return their jobs by name.
+    Raises SubmitError if one was refused."""
+    with executors.alone(plans[0]):
+        return _submit(plans, after)
+
+
+def _submit(plans: list[Plan], after: str | None) -> dict[str, str]:
     jobs: dict[str, str] = {}
     first: dict[str, str] = {}
     if after:
@@ -150,21 +168,15 @@ def _submit(plans: list[Plan], after: str | None) -> dict[str, str] | None:
             continue
         if plan.run.path.exists() and not (state := status.look(plan.run)).ended:
             if not state.on_slurm:
-                print_error(f"{name} runs outside of Slurm already: wait for it, or stop it")
-                return None
+                raise executors.SubmitError(f"{name} runs outside of Slurm already: wait for it, or stop it")
             _refuse_other_cluster(state, plan)
             jobs[name] = state.job
             print(f"\n{name} is {state.word} already, job {state.job}{_not_applied(plan)}")
             continue
         if plan.run.path.exists():
             cancel.end_empty([state])
-        try:
-            jobs[name] = executors.slurm(
-                plan, first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
-            )
-        except executors.SubmitError as error:
-            print_error(error)
-            return None
+        before = first | {ref: jobs[ref] for ref in plan.science.inputs.values() if ref in jobs}
+        jobs[name] = executors.slurm(plan, before)
         print(f"\nsubmitted {name} as job {jobs[name]}")
     return jobs
 

@@ -20,7 +20,6 @@ from statistics import median
 from threading import Thread
 from typing import Any, NamedTuple
 
-import hpc
 from hpc.media import many
 from hpc.runs.rundir import FULL
 from hpc.supervise.node_check import LOOK_S, MARK, Disk, Node, Task
@@ -109,7 +108,7 @@ def ask(
     module: str, task: Mapping[str, Any], n_nodes: int, over: Callable[[], object], answer_s: float = ANSWER_S
 ) -> Answers:
     """Have all nodes look at themselves, by a module that reads and prints as node_check.py does."""
-    package = str(Path(hpc.__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     inherited = os.environ.get("PYTHONPATH", "")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, inherited]))}
     asking = subprocess.Popen(

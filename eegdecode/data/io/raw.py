@@ -212,6 +212,15 @@ def _check_length(path: Path, n_values: int, samples: Iterable[Path]) -> None:
     guard.promise(path, "samples", n_values, guard.DEFLATED * size)
 
 
+def stream_of(raw: mne.io.BaseRaw) -> Stream:
+    """A recording that a user has opened with MNE: its kinds, units and bad channels are taken as they are there."""
+    sensors, _, _ = sensors_of(raw)
+    path, names = Path(str(raw.filenames[0] or "this recording")), tuple(raw.ch_names)
+    read = _stretches(path, _get(raw), len(names))
+    bads = tuple(raw.info["bads"])
+    return Stream(names, float(raw.info["sfreq"]), int(raw.n_times), read, sensors, bads, info=raw.info)
+
+
 def _get(raw: mne.io.BaseRaw) -> Callable[[int, int], np.ndarray]:
     return lambda first, stop: raw.get_data(start=first, stop=stop).T
 

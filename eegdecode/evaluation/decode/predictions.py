@@ -144,6 +144,7 @@ def write(path: Path, decoded: Decoded) -> None:
 
 
 def read(path: Path) -> Decoded:
+    """Read predictions.h5 of an evaluate run: each decoded window with its target."""
     products.verify(path)
     with opened(path, "run evaluate again") as file:
         columns = {
