@@ -88,6 +88,8 @@ def page_of(path: Path, anchor: str) -> str:
         return f"/{outside[path]}.md{anchor}"
     if path == HERE / "decisions":
         return "/decisions.md"
+    if path == HERE / "gallery":
+        return "/notebooks/index.rst"
     if path == ROOT / "README.md":
         return "/index.md"
     if path.suffix == ".md" and path.is_relative_to(HERE):
