@@ -34,7 +34,7 @@ print(raw.annotations[:3])
 
 # %%
 # Its spectrum: what is left after reference, notch, 0.5 to 20 Hz and 64 samples a second.
-raw.compute_psd(fmax=30, verbose="error").plot(show=False)
+raw.compute_psd(fmax=30, verbose="error").plot(spatial_colors=False, show=False)
 
 # %%
 # The same recording as memory-mapped arrays, beside the target, the envelope of the music that was heard. Target and
