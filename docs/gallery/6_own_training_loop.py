@@ -53,13 +53,13 @@ is_test = recordings == sorted(set(recordings))[-1]
 train = torch.utils.data.Subset(data, np.flatnonzero(~is_test).tolist())
 test = torch.utils.data.Subset(data, np.flatnonzero(is_test).tolist())
 torch.manual_seed(0)
-network = models.build(Shallow(), replace(data.spec, n_outputs=len(data.classes)))
+network = models.build(Shallow(), replace(data.spec, n_outputs=len(data.classes), n_times=x.shape[1]))
 print(f"{sum(each.numel() for each in network.parameters())} parameters; {len(train)} windows to learn from")
 
 # %%
-optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
 losses = []
-for _ in range(8):
+for _ in range(4):
     for x, y in torch.utils.data.DataLoader(train, batch_size=16, shuffle=True):
         logits = network(x.transpose(1, 2), torch.zeros(len(x), dtype=torch.long))
         loss = torch.nn.functional.cross_entropy(logits, y)
