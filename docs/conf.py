@@ -144,7 +144,14 @@ def run_lines(app: Sphinx) -> None:
                 shutil.copy(page, extra / f"{name}-{page.name}")
 
 
+def keep_colons(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """In the sentence of a property, napoleon takes what stands before a colon for its type."""
+    if what in ("property", "attribute"):
+        lines[:] = [line.replace(": ", " – ") for line in lines]
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("source-read", with_links)
     app.connect("config-inited", lambda app, config: write_verbs(app))
     app.connect("config-inited", lambda app, config: run_lines(app), priority=100)

@@ -13,20 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-line = [
-    sys.executable,
-    "-m",
-    "hpc.launch",
-    "pipeline",
-    "motor-eegnet",
-    "--preset",
-    "size=tiny",
-    "--on",
-    "local",
-    "--json",
-]
-rows = json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout)
-folders = {row["run"].partition("-")[0]: Path("runs") / row["run"] for row in rows}
+line = "-m hpc.launch pipeline motor-eegnet --preset size=tiny --on local --json"
+done = subprocess.run([sys.executable, *line.split()], stdout=subprocess.PIPE, check=True)
+names = [row["run"] for row in json.loads(done.stdout)]
+folders = {name.partition("-")[0]: Path("runs") / name for name in names}
 print(*folders.values(), sep="\n")
 
 # %%
