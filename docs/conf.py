@@ -72,6 +72,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "backreferences_dir": None,
     "min_reported_time": 1,
+    "write_computation_times": False,  # a page that loads scripts from the net
 }
 
 STANDS_FOR = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "environments": "env/README.md"}

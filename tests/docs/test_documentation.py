@@ -141,7 +141,7 @@ def test_the_site_is_built_without_a_warning_and_its_notebooks_run(clone: Path) 
         assert list(html.glob(f"_downloads/*/{script.stem}.ipynb")), f"{script.name} cannot be downloaded"
         assert list(html.glob(f"_images/sphx_glr_{script.stem}_*.png")), f"{script.name} has no plot"
     elsewhere = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](?:https?:)?//""")
-    assert [page.name for page in html.glob("*.html") if elsewhere.search(page.read_text())] == [], "not offline"
+    assert [page.name for page in html.rglob("*.html") if elsewhere.search(page.read_text())] == [], "not offline"
 
 
 def test_readme_is_short_and_has_the_words_that_people_look_for() -> None:
