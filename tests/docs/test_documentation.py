@@ -18,7 +18,8 @@ from tests.waiting import LONG_S
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("env/*.md"), *ROOT.glob("docs/**/*.md")])
 PAGES = [page for page in PAGES if not {"_build", "_extra", "notebooks"} & set(page.parts)]
-BY_SSH = "docs/laptop.md"  # its commands run in tests/slurm/test_ssh.py
+TO_READ = ("README.md", "docs/start.md", "docs/guide/", "docs/tutorials/")
+"""The pages whose commands run here; those of docs/laptop.md do in tests/slurm/test_ssh.py."""
 OWN_PARTS = "docs/tutorials/own-parts.md"
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
@@ -35,9 +36,8 @@ def commands(page: str) -> list[tuple[str, str]]:
 
 def with_commands() -> list[str]:
     """README first, as it makes the environment and the demo's runs, then what others come after."""
-    names = [str(page.relative_to(ROOT)) for page in PAGES]
-    first = ["README.md", "docs/guide/study.md"]
-    return first + [name for name in names if name not in [*first, BY_SSH] and commands(name)]
+    names = [name for page in PAGES if (name := str(page.relative_to(ROOT))).startswith(TO_READ) and commands(name)]
+    return ["README.md", *(name for name in names if name != "README.md")]
 
 
 def comes_after(page: str) -> str:
