@@ -119,7 +119,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         assert (clone / report[1]).stat().st_size > 10_000
         assert re.search(r"\br +0\.\d+ +chance 0\.\d+", said)
     if page == OWN_PARTS:
-        assert "mylab_gru" in said and re.search(r"refused", said)
+        assert said.rstrip().endswith("refused"), said[-500:]
 
 
 @pytest.mark.docs
