@@ -168,6 +168,32 @@ def test_the_stage_in_the_guide_is_a_stage() -> None:
     assert parsed["options.entry_points"]["hpc.stages"].strip() == "count = counting.stages:count"
 
 
+MUST_BE_GIVEN = {
+    "preprocess": {"study": "./my-study"},
+    "train": {"data": "./store"},
+    "evaluate": {"model": "./trained"},
+}
+"""Of the sections that pages show, what they leave out."""
+
+
+def with_yaml() -> list[str]:
+    names = [str(page.relative_to(ROOT)) for page in PAGES]
+    return [name for name in names if name.startswith(TO_READ) and blocks(name, "yaml")]
+
+
+@pytest.mark.parametrize("page", with_yaml())
+def test_the_configs_of_a_page_have_settings_that_there_are(page: str) -> None:
+    import yaml
+
+    from hpc import config
+    from hpc.config import stages
+
+    for _, text in blocks(page, "yaml"):
+        for stage, section in yaml.safe_load(text).items():
+            schema = stages.schema(stages.load(stages.entry(stage)))
+            assert config.build(schema, MUST_BE_GIVEN.get(stage, {}) | section, stage)
+
+
 def test_predictions_are_read_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from eegdecode.evaluation import results
     from eegdecode.evaluation.config import Scoring
