@@ -120,7 +120,7 @@ def with_links(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def write_verbs(app: Sphinx) -> None:
     """The page of all verbs, from their help."""
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "90"
     lines = ["# Verbs", "", "What `hpc VERB --help` prints. Stages are verbs too: [their settings](index.md).", ""]
     for name in sorted(table.verbs()):
         lines += [f"## {name}", "", "```text", verb_help.text(name).rstrip(), "```", ""]

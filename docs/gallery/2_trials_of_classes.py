@@ -29,8 +29,8 @@ epochs = run.epochs(tmin=0.5, tmax=3.5)
 print(epochs)
 
 # %%
-# The recipe plants what imagined movements do: the mu rhythm becomes weaker over the hand area of the other side. Its
-# power in one class, divided by that in all:
+# The recipe plants what imagined movements do: the mu rhythm becomes weaker over the part of the motor cortex that would
+# move, for a hand on the other side. Its power in one class, divided by that in all:
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
@@ -43,9 +43,9 @@ everywhere = np.mean(list(power.values()), axis=0)
 figure, axes = plt.subplots(1, len(power), figsize=(8, 2.6), layout="constrained")
 for axis, (name, of_class) in zip(axes, power.items(), strict=True):
     picture, _ = mne.viz.plot_topomap(
-        10 * np.log10(of_class / everywhere), epochs.info, axes=axis, vlim=(-1.5, 1.5), show=False
+        10 * np.log10(of_class / everywhere), epochs.info, axes=axis, vlim=(-3, 3), extrapolate="local", show=False
     )
-    axis.set_title(name)
+    axis.set_title(name.replace("_", " "))
 figure.colorbar(picture, ax=axes, label="dB")
 
 # %%

@@ -37,7 +37,7 @@ loss.plot(best["step"], best["val_loss"], "o", color="C3")
 loss.set(xlabel="step", title="loss", ylim=(0, None))
 loss.legend()
 accuracy.plot([row["step"] for row in validations], [row["val_accuracy"] for row in validations])
-accuracy.set(xlabel="step", title="validation accuracy", ylim=(0, 1))
+accuracy.set(xlabel="step", title="validation accuracy", ylim=(0, 1.05))
 rate.plot([row["step"] for row in steps], [row["lr"] for row in steps])
 rate.set(xlabel="step", title="learning rate")
 

@@ -27,17 +27,17 @@ ridge = decoded.by("ridge")
 print(len(decoded.trials), "trials of the test set at", decoded.sfreq, "Hz")
 
 # %%
-# Presented, decoded by the network, and by ridge regression.
+# Presented, decoded by the network, and by ridge regression; each with mean 0 and spread 1, as a correlation sees them.
 import matplotlib.pyplot as plt
 import numpy as np
 
 trial, of_ridge = decoded.trials[0], ridge.trials[0]
 seconds = np.arange(len(trial.target)) / decoded.sfreq
 figure, axis = plt.subplots(figsize=(9, 3), layout="constrained")
-axis.plot(seconds, trial.target[:, 0], color="0.2", label="presented")
-axis.plot(seconds, trial.output[:, 0], color="C0", label="network")
-axis.plot(seconds, of_ridge.output[:, 0], color="C1", lw=1, label="ridge")
-axis.set(xlabel="seconds", ylabel="envelope", title=f"{trial.subject}, {trial.stimulus}")
+lines = {"presented": trial.target, "network": trial.output, "ridge": of_ridge.output}
+for (name, values), color in zip(lines.items(), ("0.2", "C0", "C1"), strict=True):
+    axis.plot(seconds, (values[:, 0] - values.mean()) / values.std(), color=color, label=name, lw=1.2)
+axis.set(xlabel="seconds", ylabel="envelope, standardised", title=f"{trial.subject}, {trial.stimulus}")
 axis.legend(ncols=3)
 
 # %%
