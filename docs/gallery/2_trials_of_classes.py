@@ -29,8 +29,8 @@ epochs = run.epochs(tmin=0.5, tmax=3.5)
 print(epochs)
 
 # %%
-# The recipe plants what imagined movements do: the mu rhythm becomes weaker over the part of the motor cortex that would
-# move, for a hand on the other side. Its power in one class, divided by that in all:
+# The recipe plants what imagined movements do: the mu rhythm becomes weaker over the part of the motor cortex that
+# would move, for a hand on the other side. Its power in one class, divided by that in all:
 import matplotlib.pyplot as plt
 import mne
 import numpy as np
