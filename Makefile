@@ -4,7 +4,7 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test env-dev demo test quick quick-each lint wheel bed soak fuzz bench reference release clean
+.PHONY: help env env-test env-dev env-docs demo docs test quick quick-each lint wheel bed soak fuzz bench reference release clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
@@ -12,8 +12,9 @@ help:
 	@echo "make quick       lint and the tests without processes, under a minute"
 	@echo "make quick-each  the same on each of Python 3.11, 3.12 and 3.13 that is here"
 	@echo "make lint        ruff, mypy and the layers"
+	@echo "make docs        the documentation as a site, in docs/_build/html; its notebooks are computed (a minute after the demo)"
 	@echo "make wheel       what pip installs elsewhere, in dist/"
-	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build"
+	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build; env-docs: Sphinx"
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
 	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
 	@echo "make fuzz        3000 damaged and hostile files of every format, and what becomes of each; N=20000 for more"
@@ -30,6 +31,9 @@ env-test:
 
 env-dev:
 	@env/setup.sh cpu --venv $(VENV) --extras dev
+
+env-docs:
+	@env/setup.sh cpu --venv $(VENV) --extras docs
 
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
@@ -50,6 +54,10 @@ lint: env-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Offline. Any warning is an error; a notebook that raises is one
+docs: env-docs
+	$(python) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 wheel: env-dev
 	$(python) -m build --no-isolation
@@ -82,4 +90,4 @@ release: env-dev
 	$(python) env/release.py $(if $(ONLY),--only $(ONLY))
 
 clean:
-	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .import_linter_cache build dist *.egg-info
+	rm -rf docs/_build docs/_extra docs/notebooks $(VENV) .ruff_cache .mypy_cache .pytest_cache .import_linter_cache build dist *.egg-info

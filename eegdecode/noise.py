@@ -16,13 +16,13 @@ _GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644
 
 
 def uniform(keys: torch.Tensor, what: int, *shape: int) -> torch.Tensor:
-    """Return [window, *shape], float32 in [0, 1), for `keys` [window] of int64."""
+    """Return `[window, *shape]`, float32 in [0, 1), for `keys` [window] of int64."""
     bits = _bits(keys, what, math.prod(shape))
     return (_shifted(bits, 40).to(torch.float32) * 2.0**-24).unflatten(1, shape or (1,))
 
 
 def normal(keys: torch.Tensor, what: int, *shape: int) -> torch.Tensor:
-    """Return [window, *shape], float32, with mean 0 and variance 1 (Box and Muller)."""
+    """Return `[window, *shape]`, float32, with mean 0 and variance 1 (Box and Muller)."""
     n = math.prod(shape)
     half = -(-n // 2)
     both = uniform(keys, what, 2 * half)

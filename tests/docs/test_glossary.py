@@ -155,7 +155,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize("path", CHOSEN)
 def test_the_guide_names_all_that_is_chosen_by_name(path: str) -> None:
-    guide = (ROOT / "docs/guide.md").read_text()
+    guide = "".join(page.read_text() for page in (ROOT / "docs/guide").glob("*.md"))
     names = {kind.name for kind in schemas(path)}
     assert len(names) > 1
     new = dict(tuple(re.split("[.=]", place)[-1] for place in pair) for pair in RENAMED)

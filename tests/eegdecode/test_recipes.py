@@ -31,7 +31,7 @@ PORTABLE = recipes.Machine("default")
 
 def test_each_recipe_is_tested_and_says_how_it_is_run() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(EFFECTS)
-    guide = (ROOT / "docs" / "guide.md").read_text()
+    guide = "".join(page.read_text() for page in (ROOT / "docs/guide").glob("*.md"))
     for name in EFFECTS:
         text = (FOLDER / f"{name}.yaml").read_text()
         assert f"#   python -m hpc.launch pipeline configs/recipes/{name}.yaml --preset size=tiny" in text

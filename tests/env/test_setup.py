@@ -286,7 +286,7 @@ def listed(section: str, option: str) -> list[str]:
 
 
 @pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="sizes are those of Linux x86-64")
-@pytest.mark.parametrize("part", ["base", "torch", "test", "dev"])
+@pytest.mark.parametrize("part", ["base", "torch", "docs", "test", "dev"])
 def test_what_set_up_says_it_takes_is_what_it_takes(part: str) -> None:
     base = closure(listed("options", "install_requires"))
     if part == "torch":
@@ -419,7 +419,7 @@ def test_other_pins_renew_also_the_extras_that_were_asked_for_before(checkout: C
 
 def test_an_extra_that_there_is_not_is_refused(checkout: Checkout) -> None:
     said = checkout("--extras", "test,tset", code=2)
-    allowed = "test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mlflow, mpi, search, wandb"
+    allowed = "test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mlflow, mpi, onnx, search, wandb, docs"
     assert f"allowed extras are {allowed}, but got 'tset' instead" in said
     assert checkout.installed() is None
 
