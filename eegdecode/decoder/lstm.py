@@ -82,12 +82,15 @@ def _as_onnx(
     """Layer after layer; ONNX has [time, window, feature], and its gates are input, output, forget and cell."""
     from onnxscript import opset18 as op
 
+    def ints(*values: int) -> Any:
+        return op.Constant(value_ints=values)
+
     def gates(of: Any) -> Any:
         i, f, g, o = op.Split(of, axis=0, num_outputs=4)
         return op.Concat(i, o, f, g, axis=0)
 
     def stacked(each: Sequence[Any]) -> Any:
-        return op.Concat(*(op.Unsqueeze(one, op.Constant(value_ints=[0])) for one in each), axis=0)
+        return op.Concat(*(op.Unsqueeze(one, ints(0)) for one in each), axis=0)
 
     n_directions, n_each = (2 if bidirectional else 1), (4 if has_biases else 2)
     x = op.Transpose(input, perm=[1, 0, 2]) if batch_first else input
@@ -95,7 +98,7 @@ def _as_onnx(
     for layer in range(num_layers):
         first = layer * n_directions
         own = [params[(first + k) * n_each : (first + k + 1) * n_each] for k in range(n_directions)]
-        at = op.Constant(value_ints=[first]), op.Constant(value_ints=[first + n_directions])
+        at = ints(first), ints(first + n_directions)
         bias = stacked([op.Concat(gates(p[2]), gates(p[3]), axis=0) for p in own]) if has_biases else None
         y, h, c = op.LSTM(
             x,
@@ -103,13 +106,13 @@ def _as_onnx(
             stacked([gates(p[1]) for p in own]),
             bias,
             None,
-            op.Slice(hx[0], *at, op.Constant(value_ints=[0])),
-            op.Slice(hx[1], *at, op.Constant(value_ints=[0])),
+            op.Slice(hx[0], *at, ints(0)),
+            op.Slice(hx[1], *at, ints(0)),
             direction="bidirectional" if bidirectional else "forward",
             hidden_size=hx[0].shape[2],
         )
         y = op.Transpose(y, perm=[0, 2, 1, 3])  # [time, window, direction, feature]
-        x = op.Reshape(y, op.Constant(value_ints=[0, 0, -1]))
+        x = op.Reshape(y, ints(0, 0, -1))
         h_last.append(h)
         c_last.append(c)
     out = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x

@@ -86,7 +86,7 @@ class Jobs:
     def seen(self, name: str) -> dict[str, Any] | None:
         """Return what a probe has seen, if it has come to its end."""
         seen = read_json(self.folder / f"{name}.json")
-        return seen if self._counts(seen) and seen.get("is_complete") else None
+        return seen if seen is not None and self._counts(seen) and seen.get("is_complete") else None
 
     def _counts(self, seen: Any) -> bool:
         return isinstance(seen, dict) and (seen.get("meaning"), seen.get("slurm")) == (MEANING, self.slurm)

@@ -161,7 +161,7 @@ def _page(record: Mapping[str, Any]) -> str:
         (each["run"], [(name, _said(value)) for name, value in each["metrics"].items()])
         for each in record.get("together", [])
     ]
-    about = {"search": record, "head": head, "folds": folds, "reported": reported, "together": together}
+    about: dict[str, Any] = {"search": record, "head": head, "folds": folds, "reported": reported, "together": together}
     about |= {"width": WIDTH, "height": HEIGHT}
     return templates.fill(Path(__file__).parent, "search", **about)
 

@@ -185,4 +185,4 @@ def _wandb(line: Line) -> None:
         raise NotSent("wandb is not installed") from None
     if wandb.run is None:
         raise NotSent("no run of it is active: say watch.trackers=[wandb]")
-    wandb.alert(title=str(line["title"]), text=_text(line))
+    wandb.run.alert(title=str(line["title"]), text=_text(line))

@@ -17,8 +17,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import options, planner, together
+from hpc.cli import options, planner
 from hpc.cli.options import Arguments
+from hpc.cli.searching import together
 from hpc.codes import DONE, FAILED
 from hpc.errors import ConfigError
 from hpc.media import many

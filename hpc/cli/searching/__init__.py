@@ -1,0 +1,1 @@
+"""`hpc search`: a line for each trial, and one for the trials of all folds."""
