@@ -14,7 +14,7 @@ help:
 	@echo "make lint        ruff, mypy and the layers"
 	@echo "make docs        the documentation as a site, in docs/_build/html; its notebooks are computed (a minute after the demo)"
 	@echo "make wheel       what pip installs elsewhere, in dist/"
-	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build; env-docs: Sphinx"
+	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build; make env-docs: Sphinx"
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
 	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
 	@echo "make fuzz        3000 damaged and hostile files of every format, and what becomes of each; N=20000 for more"
