@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment and installs this repository in it, editable, with pinned versions.
-#   env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,search,wandb] [--no-cuda]
+#   env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,onnx,search,wandb] [--no-cuda]
 # Run it as often as you like: nothing is done while setup.cfg, setup.py, the pins and this script are unchanged and the extras
 # are there. What was asked for before stays: extras are added, never taken away.
 # PYTHON=/path/to/python3.12 chooses the interpreter. --no-cuda ends with exit code 3 where torch comes with CUDA only.
@@ -10,7 +10,7 @@ set -euo pipefail
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit "${2:-1}"; }
 
-usage='usage: env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,search,wandb] [--no-cuda]'
+usage='usage: env/setup.sh cpu|cuda [--venv .venv] [--extras test,dev,artefacts,audio,tables,film,hub,moabb,metadata,mpi,onnx,search,wandb] [--no-cuda]'
 help() {
   printf '%s\n' "$usage" \
     "Makes the virtual environment and installs this repository in it, editable, with the versions of env/constraints-*.txt." \
@@ -20,7 +20,7 @@ help() {
     "  --extras    what to install beside what a user runs: test (the tests), dev (linters and build), artefacts" \
     "              (ICLabel, autoreject), audio (PESQ), tables (parquet), film (sound and frames of films)," \
     "              hub (networks of the Hugging Face hub), moabb (public data sets), metadata (labels of mne.Epochs)," \
-    "              mpi (mpi4py with an MPI for one machine), wandb (its alerts)" \
+    "              mpi (mpi4py with an MPI for one machine), onnx (models as .onnx), search (optuna), wandb (its alerts)" \
     "  --no-cuda   goes no further, with exit code 3, where torch comes with CUDA only (gigabytes)" \
     "PYTHON=/path/to/python3.12 chooses the interpreter, 3.11 or newer."
 }
@@ -50,8 +50,8 @@ while [ $# -gt 0 ]; do
 done
 for extra in ${extras//,/ }; do
   case $extra in
-    test | dev | artefacts | audio | tables | film | hub | moabb | metadata | mpi | wandb) ;;
-    *) printf '%s\n' "$usage" "allowed extras are test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mpi, wandb, but got '$extra' instead" >&2; exit 2 ;;
+    test | dev | artefacts | audio | tables | film | hub | moabb | metadata | mpi | onnx | search | wandb) ;;
+    *) printf '%s\n' "$usage" "allowed extras are test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mpi, onnx, search, wandb, but got '$extra' instead" >&2; exit 2 ;;
   esac
 done
 constraints=$repo/env/constraints-$kind.txt
