@@ -424,7 +424,7 @@ def test_other_pins_renew_also_the_extras_that_were_asked_for_before(checkout: C
 
 def test_an_extra_that_there_is_not_is_refused(checkout: Checkout) -> None:
     said = checkout("--extras", "test,tset", code=2)
-    allowed = "test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mpi, wandb"
+    allowed = "test, dev, artefacts, audio, tables, film, hub, moabb, metadata, mpi, onnx, search, wandb"
     assert f"allowed extras are {allowed}, but got 'tset' instead" in said
     assert checkout.installed() is None
 
