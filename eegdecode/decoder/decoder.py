@@ -73,7 +73,9 @@ class Decoder(nn.Module):
         """The names of the classes, in the order of the outputs; empty if these are none."""
         return self.spec.classes if self.kind == "classes" else ()
 
-    def forward(self, x: torch.Tensor, subject: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, subject: torch.Tensor | None = None, keys: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Decode windows.
 
         Parameters
@@ -82,12 +84,14 @@ class Decoder(nn.Module):
             [window, channel, time].
         subject
             [window], indices into `spec.subjects`; only for networks with layers of their own for each subject.
+        keys
+            [window] of int64, from which a diffusion model draws its noise; by default the numbers of the windows.
         """
         if subject is None:
             subject = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         n_steps = self.spec.n_steps(x.shape[2]) if self.spec.is_sequence else 1
         shape = x.new_zeros(len(x), n_steps, self.spec.n_outputs)  # a diffusion model asks for no more of the target
-        keys = torch.arange(len(x), device=x.device)
+        keys = torch.arange(len(x), device=x.device) if keys is None else keys
         return objectives.decode(self._objective, self.network, Batch(x.mT, shape, subject, keys), self.spec)
 
     def index_of(self, subject: str) -> int:

@@ -5,7 +5,7 @@ more memory than minutes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,8 +115,8 @@ def predict(
         raise ValueError("at and stride_s cut a recording, but these are windows already: leave them out")
     windows, start_s = signals.windows_of(data, decoder.recipe, given)
     windows, index = _fitting(decoder, windows), decoder.index_of(subject)
-    parts = [windows[first : first + batch] for first in range(0, len(windows), batch)]
-    values = [_decoded(decoder, part, index) for part in parts]
+    parts = (windows[first : first + batch] for first in range(0, len(windows), batch))
+    values = _all_decoded(decoder, parts, index)
     if not values:
         raise ValueError("there is no window to decode")
     return Predictions(np.concatenate(values), start_s, decoder.classes)
@@ -148,7 +148,7 @@ def _of_recording(decoder: Decoder, stream: Stream, cut: Cut, subject: str, prep
         starts = np.array([one + n_samples(tmin_s, made.sfreq) for one in first], np.int64)
         _refuse_outside(starts, length, made, times)
     index = decoder.index_of(subject)
-    values = [_decoded(decoder, part, index) for part in _windows(decoder, made, starts, length, cut.batch)]
+    values = _all_decoded(decoder, _windows(decoder, made, starts, length, cut.batch), index)
     if not values:
         raise ValueError("there is no event to decode: `at` is empty")
     together = np.concatenate(values)
@@ -216,14 +216,18 @@ def _fitting(decoder: Decoder, windows: np.ndarray) -> np.ndarray:
     return windows
 
 
-def _decoded(decoder: Decoder, windows: np.ndarray, index: int) -> np.ndarray:
-    """Decode [window, time, channel] on the model's device."""
-    device = next(decoder.parameters()).device
-    x = torch.from_numpy(np.ascontiguousarray(windows)).to(device).mT
-    with torch.inference_mode():
-        out = decoder(x, torch.full((len(windows),), index, dtype=torch.int64, device=device)).float()
-        out = out.softmax(dim=1) if decoder.kind == "classes" else out
-    values: np.ndarray = out.cpu().numpy()
+def _all_decoded(decoder: Decoder, batches: Iterable[np.ndarray], index: int) -> list[np.ndarray]:
+    """Decode batches of [window, time, channel] on the model's device; `index`: of the subject."""
+    device, done, values = next(decoder.parameters()).device, 0, []
+    for windows in batches:
+        x = torch.from_numpy(np.ascontiguousarray(windows)).to(device).mT
+        subject = torch.full((len(x),), index, dtype=torch.int64, device=device)
+        keys = torch.arange(done, done + len(x), device=device)
+        with torch.inference_mode():
+            out = decoder(x, subject, keys).float()
+            out = out.softmax(dim=1) if decoder.kind == "classes" else out
+        values.append(out.cpu().numpy())
+        done += len(x)
     return values
 
 

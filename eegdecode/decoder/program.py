@@ -21,10 +21,10 @@ ENOUGH = 1e-5
 """Outputs of a file may differ from the model's by so much, relative to the largest if that is above 1."""
 TRACED, TRIED = 3, (1, 5)
 """The number of windows that a program is made with, and those with which it is compared besides."""
-REFUSED: dict[str, str] = {}
+REFUSED: dict[str, str] = {
+    "eegpt_pretrain": "its target encoder runs without gradients, and torch cannot save a program with such a part",
+}
 """Models that torch.export cannot take, and why."""
-NOT_AS_ONNX: dict[str, str] = {}
-"""Models that ONNX cannot express, and why."""
 
 Program = Callable[..., torch.Tensor]
 

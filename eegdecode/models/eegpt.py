@@ -122,9 +122,9 @@ class Encoder(nn.Module):
         """Encode [window, patch, channel, sample], with the numbers of the channels in the codebook, [channel] or
         [window, patch, channel], as [window, patch, summary, feature]."""
         tokens = self.patch_embed(cut) + self.chan_embed(electrodes)
-        n_windows, n_summaries = len(tokens), self.summary_token.shape[1]
+        n_windows, n_summaries = tokens.shape[0], self.summary_token.shape[1]
         tokens = tokens.flatten(0, 1)
-        x = torch.cat([tokens, self.summary_token.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
+        x = torch.cat([tokens, self.summary_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype)], dim=1)
         *before, final = self.blocks
         for block in before:
             x = block(x)

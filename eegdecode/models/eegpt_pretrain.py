@@ -95,7 +95,7 @@ class Predictor(nn.Module):
         x = self.predictor_embed(seen)
         n_summaries = x.shape[2]
         at = times[:, :, None, None].expand_as(x)
-        x = self.mask_token.expand(len(x), self.n_patches, -1, -1).to(x.dtype).scatter(1, at, x).flatten(1, 2)
+        x = self.mask_token.expand(x.shape[0], self.n_patches, -1, -1).to(x.dtype).scatter(1, at, x).flatten(1, 2)
         turn = self.time_embed(every_time(self.n_patches, n_summaries, x))
         for block in self.predictor_blocks:
             x = block(x, turn)
@@ -122,7 +122,7 @@ class Reconstructor(nn.Module):
         """Return [window, asked, sample] from the summaries [window, time, summary, feature] and the patches to
         reconstruct."""
         x = self.reconstructor_embed(summaries)
-        every = every_time(self.n_patches, x.shape[2], x).expand(len(x), -1)
+        every = every_time(self.n_patches, x.shape[2], x).expand(x.shape[0], -1)
         asked = self.mask_token + self.chan_embed(electrodes)
         x = torch.cat([x.flatten(1, 2), asked.to(x.dtype)], dim=1)
         turn = self.time_embed(torch.cat([every, times], dim=1))
@@ -179,14 +179,14 @@ class Network(nn.Module):
         """Encode and predict [window, patch, channel, sample] through the masks."""
         n_channels = cut.shape[2]
         tokens = cut.flatten(1, 2)
-        seen = tokens.take_along_dim(masks.seen.flatten(1)[:, :, None], dim=1).unflatten(1, masks.seen.shape[1:])
+        seen = shapes.rows(tokens, masks.seen.flatten(1)).unflatten(1, masks.seen.shape[1:])
         encoded = self.encoder(seen, self.electrodes[masks.seen % n_channels])
         predicted, summaries = self.predictor(encoded, masks.times)
         electrodes = self.electrodes[masks.asked % n_channels]
         reconstructed = self.reconstructor(summaries, masks.asked // n_channels, electrodes)
         with torch.no_grad():
             target = self.target_encoder(cut, self.electrodes)
-        return Aligned(predicted, target, reconstructed, tokens.take_along_dim(masks.asked[:, :, None], dim=1))
+        return Aligned(predicted, target, reconstructed, shapes.rows(tokens, masks.asked))
 
     def masks(self, key: torch.Tensor) -> Masks:
         """Draw the masks: half of the times are visible, with a few of their channels. Reconstructed are all other
@@ -198,7 +198,7 @@ class Network(nn.Module):
         seen, unseen = numbers[:, : self.n_seen, : self.seen_channels], numbers[:, : self.n_seen, self.seen_channels :]
         unseen = unseen.flatten(1)
         some = noise.permutation(key, ASKED, unseen.shape[1])[:, : self.n_asked]
-        asked = torch.cat([numbers[:, self.n_seen :].flatten(1), unseen.take_along_dim(some, dim=1)], dim=1)
+        asked = torch.cat([numbers[:, self.n_seen :].flatten(1), unseen.gather(1, some)], dim=1)
         return Masks(times[:, : self.n_seen], seen, asked)
 
     @torch.no_grad()

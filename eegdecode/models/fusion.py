@@ -73,7 +73,7 @@ def stood_in(x: torch.Tensor, subject: torch.Tensor) -> tuple[torch.Tensor, torc
     window is not used. If all windows are 0, waves replace them.
     """
     has = (x != 0).flatten(1).any(dim=1)
-    row = torch.where(has, torch.arange(len(x), device=x.device), has.int().argmax())
+    row = torch.where(has, torch.arange(x.shape[0], device=x.device), has.int().argmax())
     time, channel = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[1:])
     waves = torch.sin(time[:, None] * (1 + channel))
     return torch.where(has.any(), x[row], waves), subject[row], has

@@ -113,7 +113,7 @@ class Filters(nn.Module):
         self.norm = nn.BatchNorm1d(cfg.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n_windows = len(x)
+        n_windows = x.shape[0]
         x = self.space(functional.pad(x, (0, 0, 0, -x.shape[1] % self.samples)))
         each = functional.pad(x.mT.flatten(0, 1)[:, None], self.around)
         each = functional.avg_pool1d(functional.elu(self.norm(self.time(each))), self.samples)
@@ -131,7 +131,7 @@ class Convolution(nn.Module):
         self.outer = nn.Conv1d(2 * cfg.width, cfg.width, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n_windows = len(x)
+        n_windows = x.shape[0]
         each = self.norm(x).permute(0, 2, 3, 1).flatten(0, 1)
         each = self.outer(functional.gelu(self.inner(each)))
         convolved = each.unflatten(0, (n_windows, -1)).permute(0, 3, 1, 2)
@@ -147,7 +147,7 @@ class OverTime(nn.Module):
         self.blocks = attention.blocks(cfg.layers, cfg.width, cfg.heads, checkpoint=cfg.checkpoint, dropout=cfg.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        n_windows = len(x)
+        n_windows = x.shape[0]
         turn = attention.angles(torch.arange(x.shape[1], device=x.device), self.pairs)
         each = x.transpose(1, 2).flatten(0, 1)
         for block in self.blocks:

@@ -88,8 +88,8 @@ class Encoder(nn.Module):
         """[window, patch, number], [window, seen] -> [window, 1 + patch or seen, feature]."""
         tokens = self.patch_embed(cut) + self.places[1:]
         if seen is not None:
-            tokens = tokens.take_along_dim(seen[:, :, None], dim=1)
-        first = (self.cls_token + self.places[:1]).expand(len(tokens), -1, -1)
+            tokens = shapes.rows(tokens, seen)
+        first = (self.cls_token + self.places[:1]).expand(tokens.shape[0], -1, -1)
         x = torch.cat([first.to(tokens.dtype), tokens], dim=1)
         for block in self.blocks:
             x = block(x)

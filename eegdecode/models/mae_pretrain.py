@@ -78,7 +78,7 @@ class Decoder(nn.Module):
         """[window, 1 + seen, feature], [window, seen] -> [window, patch, number]."""
         x = self.embed(encoded)
         first, known = x[:, :1], x[:, 1:]
-        every = self.mask_token.expand(len(x), len(self.places) - 1, -1).to(x.dtype)
+        every = self.mask_token.expand(x.shape[0], len(self.places) - 1, -1).to(x.dtype)
         x = torch.cat([first, every.scatter(1, seen[:, :, None].expand_as(known), known)], dim=1) + self.places
         for block in self.blocks:
             x = block(x)

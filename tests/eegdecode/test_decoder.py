@@ -1,5 +1,6 @@
 """load_model and predict: a raw recording is decoded as the training's own were, or refused in a sentence."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import eegdecode
 from eegdecode import stages
 from eegdecode.data.config import EpochWindows, GridWindows, Split
 from eegdecode.data.store.dataset import Store
+from eegdecode.decoder import export, program
 from eegdecode.decoder import predict as predicting
 from eegdecode.decoder.decoder import Decoder
+from eegdecode.decoder.export import ExportModel
 from eegdecode.evaluation.decode import predict as of_evaluation
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.eegnet import EEGNet
@@ -195,6 +198,43 @@ def test_a_channel_that_the_training_did_not_have_changes_nothing(
     raw.add_channels([loud], force_update_info=True)
     np.testing.assert_array_equal(eegdecode.predict(music, raw).values, before.values)
     assert "left out are ZZ, which the training's recordings did not have" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["decoder.pt2", "decoder.onnx"])
+def test_a_trained_model_is_written_as_a_program_with_its_recipe(hands: RunDir, tmp_path: Path, name: str) -> None:
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime")
+    text = export.run(ExportModel(str(tmp_path / name)), [hands.path], as_json=True)
+    said = json.loads(text)
+    assert said["difference"] <= 1e-5 and said["inputs"] == {"signal": ["window", 3, 64]}
+    assert said["output"] == ["window", 2]
+    x, model = torch.randn(7, 3, 64), eegdecode.load_model(hands.path)
+    if name.endswith("pt2"):
+        about = {"recipe": "", "classes": ""}
+        program = torch.export.load(tmp_path / name, extra_files=about).module()
+        with torch.no_grad():
+            torch.testing.assert_close(program(x), model(x))
+    else:
+        import onnx
+
+        about = {entry.key: entry.value for entry in onnx.load(tmp_path / name).metadata_props}
+    assert json.loads(about["classes"]) == ["left", "right"]
+    assert json.loads(about["recipe"])["channels"] == ["Fz", "Cz", "Pz"]
+
+
+def test_what_cannot_be_written_is_refused_and_leaves_no_file(
+    hands: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("", "decoder.txt"):
+        with pytest.raises(ValueError, match="say which file to write, -o NAME.pt2 or -o NAME.onnx"):
+            export.run(ExportModel(name), [hands.path], as_json=False)
+    monkeypatch.setattr(export, "PACKAGES", ("onnx_of_mars",))
+    with pytest.raises(ValueError, match=r"needs onnx_of_mars: pip install .hpc-eegdecode\[onnx\]., or write a .pt2"):
+        export.run(ExportModel("decoder.onnx"), [hands.path], as_json=False)
+    monkeypatch.setattr(program, "of_pt2", lambda content: lambda x: torch.full((len(x), 2), 0.5))
+    with pytest.raises(ValueError, match=r"decoder.pt2 would differ from the model by .*, so it is not written"):
+        export.run(ExportModel(str(tmp_path / "decoder.pt2")), [hands.path], as_json=False)
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_is_no_model_is_refused_in_a_sentence(hands: RunDir, tmp_path: Path) -> None:

@@ -321,6 +321,11 @@ def test_every_extra_has_a_cost_and_set_up_takes_it() -> None:
     usage = subprocess.run([ROOT / "env/setup.sh"], capture_output=True, text=True, check=False).stderr
     named = re.search(r"--extras ([\w,]+)", usage)
     assert named and set(named[1].split(",")) == extras
+    refused = subprocess.run(
+        [ROOT / "env/setup.sh", "cpu", "--extras", "x"], capture_output=True, text=True, check=False
+    )
+    allowed = re.search(r"allowed extras are ([\w, ]+), but", refused.stderr)
+    assert allowed and set(allowed[1].split(", ")) == extras
 
 
 # ---- the stamp

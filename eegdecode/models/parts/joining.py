@@ -29,8 +29,8 @@ class Join(nn.Module):
         had one, the result is 0."""
         parts = torch.stack(outputs, dim=-2)
         if there is None:
-            there = torch.ones(len(parts), len(outputs), dtype=torch.bool, device=parts.device)
-        there = there.reshape(len(parts), *[1] * (parts.ndim - 3), len(outputs), 1)
+            there = torch.ones(parts.shape[0], len(outputs), dtype=torch.bool, device=parts.device)
+        there = there.reshape(parts.shape[0], *[1] * (parts.ndim - 3), len(outputs), 1)
         parts = torch.where(there, parts, 0)
         if self.how == "concat":
             return parts.flatten(-2)

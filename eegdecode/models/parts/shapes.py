@@ -90,3 +90,9 @@ def patches_at_steps(x: torch.Tensor, spec: SignalSpec, samples: int, n_times: i
     beyond the window, and its steps there are cut."""
     out = at_steps(x, spec, x.shape[1] * samples)
     return out[:, : spec.n_steps(n_times)] if spec.is_sequence else out
+
+
+def rows(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Return the rows `at` [window, n] of [window, row, feature], for any number of windows: torch.export fixes it in
+    take_along_dim."""
+    return x.gather(1, at[:, :, None].expand(-1, -1, x.shape[2]))

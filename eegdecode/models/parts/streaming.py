@@ -50,7 +50,7 @@ class Stream:
         spec = self.network.spec
         shapes.check(x, spec.n_channels, at_least=0)
         if not x.shape[1]:  # nothing has come since the last chunk
-            held = x.new_zeros(len(x), 1, spec.n_outputs) if self.held is None else self.held
+            held = x.new_zeros(x.shape[0], 1, spec.n_outputs) if self.held is None else self.held
             return held[:, :0] if spec.is_sequence else held[:, 0]
         tokens, self.memory = self.network.follow(x, self.memory)
         held = nothing_yet(tokens) if self.held is None else self.held
@@ -94,4 +94,4 @@ def steps(spec: SignalSpec, n_times: int) -> int:
 
 def nothing_yet(tokens: torch.Tensor) -> torch.Tensor:
     """Return [window, 1, output], the output before there is a token."""
-    return tokens.new_zeros(len(tokens), 1, tokens.shape[2])
+    return tokens.new_zeros(tokens.shape[0], 1, tokens.shape[2])
