@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eegdecode import stages
 from eegdecode.data.config import EpochWindows, Split
@@ -91,6 +92,9 @@ def test_outputs_that_are_no_numbers_are_not_judged(model: Path, tmp_path: Path)
 def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_page_says_so(model: Path, tmp_path: Path) -> None:
     summary = stages.evaluate(Evaluate((Input(str(RunDir(model).out)),)), context(tmp_path / "run"))
     assert "balanced_accuracy_bandpower" in summary and "balanced_accuracy_csp" not in summary
+    of_training = EventAccumulator(str(RunDir(model).tensorboard)).Reload()
+    (shown,) = of_training.Scalars("test/balanced_accuracy")
+    assert shown.value == pytest.approx(summary["balanced_accuracy"]["value"])  # type: ignore[index]
     page = (RunDir(tmp_path / "run").out / "report.html").read_text()
     assert "the target “side” has 2 classes (0, 1)." in page
     assert "The linear baseline csp is left out, as it could not be fitted: CSP&#39;s band from 8 to 30 Hz" in page

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,16 @@ WAIT_S = 120.0
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody's key, and no server."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"):
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # it reads the environment once a process
+    for name in (
+        "WANDB_BASE_URL",
+        "WANDB_API_KEY",
+        "WANDB_MODE",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
+        "WANDB_PROJECT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HPC_SECRETS", str(tmp_path / "secrets"))

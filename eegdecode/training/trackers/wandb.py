@@ -19,7 +19,6 @@ from eegdecode.training.trackers.tracker import LOSS, Histogram, Tracked
 
 log = logging.getLogger(__name__)
 
-SERVER = "https://api.wandb.ai"
 QUIET = {
     "console": "off", "silent": True, "save_code": False, "disable_code": True, "disable_git": True,
     "x_disable_stats": True, "x_save_requirements": False, "init_timeout": 30.0, "finish_timeout": 60.0,
@@ -31,32 +30,37 @@ class Wandb:
     name, title = "wandb", "Weights & Biases"
     waits = True
 
-    def __init__(self, tracked: Tracked, offline: bool | None = None) -> None:
-        self.tracked, self.offline = tracked, offline
+    def __init__(self, tracked: Tracked) -> None:
+        self.tracked = tracked
         self._run: Any = None
 
     def begin(self, safe: int) -> int:
         import wandb
 
-        failed, self._run = self._run, None
-        if failed is not None:
-            failed.finish(exit_code=1)
+        if self._run is not None:  # it has failed
+            self._run = None
+            wandb.teardown(exit_code=1)
         run = self.tracked.run
-        why = why_offline(run.path, os.environ) if self.offline is None else "it is written again" * self.offline
+        logging.getLogger("wandb").propagate = False  # its errors are told in our words
+        why = why_offline(run.path, os.environ, wandb.setup().settings.base_url)
         known = getattr(wandb.Settings, "model_fields", {})  # the names change between versions
         settings = {name: value for name, value in QUIET.items() if name in known}
         if "WANDB_API_KEY" not in os.environ and (key := secret("WANDB_API_KEY", os.environ)):
             settings["api_key"] = key
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or PROJECT,
-            id=self.tracked.id,
-            name=self.tracked.title,
-            dir=str(run.path),
-            config=dict(self.tracked.settings),
-            resume="allow",
-            mode="offline" if why else "online",
-            settings=wandb.Settings(**settings),
-        )
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT") or PROJECT,
+                id=self.tracked.id,
+                name=self.tracked.title,
+                dir=str(run.path),
+                config=dict(self.tracked.settings),
+                resume="allow",
+                mode="offline" if why else "online",
+                settings=wandb.Settings(**settings),
+            )
+        except Exception:
+            wandb.teardown(exit_code=1)  # else its process holds the id, and no other try can have it
+            raise
         if why:
             log.info("Weights & Biases is written offline, as %s: `hpc sync %s` brings it to the server", why, run.name)
             return max((wandb_file.last_step(path, LOSS) for path in run.path.glob("wandb/*run-*/*.wandb")), default=0)
@@ -94,14 +98,13 @@ class Wandb:
         self._run = None
 
 
-def why_offline(folder: Path, environ: Mapping[str, str]) -> str:
-    """Why a run is written offline; empty: it is not. A run that has begun so stays so until it is synced: its parts
-    are one curve only if they come one after another."""
+def why_offline(folder: Path, environ: Mapping[str, str], address: str) -> str:
+    """Why a run is written offline, and not to the server at that address; empty: it is not. A run that has begun so
+    stays so until it is synced: its parts are one curve only if they come one after another."""
     if (mode := environ.get("WANDB_MODE", "")) in ("offline", "dryrun"):
         return f"WANDB_MODE is {mode}"
     if unsynced(folder):
         return "it has begun so"
-    address = environ.get("WANDB_BASE_URL") or SERVER
     if not secret("WANDB_API_KEY", environ) and not _in_netrc(address):
         return "there is no WANDB_API_KEY"
     return "" if is_reachable(address) else "this node does not reach the server"
