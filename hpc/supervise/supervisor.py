@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.media import many
+from hpc.overview.page_writer import PageWriter
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals
@@ -37,7 +38,6 @@ from hpc.runs.speed import slow
 from hpc.slurm import words
 from hpc.supervise import diagnosis, health, requeue, shapes
 from hpc.supervise.malleable import Malleable
-from hpc.supervise.page_writer import PageWriter
 from hpc.supervise.ranks import NEIGHBOURS_END_S, Ranks
 from hpc.supervise.requeue import EndOfWalltime, Job, Preemption
 
