@@ -40,6 +40,8 @@ class Page(NamedTuple):
     text: str
     n_runs: int
     n_damaged: int
+    mode: int
+    """Who may read it."""
 
 
 def path(runs: str) -> str:
@@ -73,10 +75,9 @@ def write(runs: str, elsewhere: Sequence[State] = ()) -> Page:
     os.makedirs(f"{runs}/{KEPT}", exist_ok=True)
     with _alone(runs):
         page = make(runs, elsewhere, keeps=True)
-        mode = _mode(runs)
 
         def put(file: Any) -> None:
-            os.fchmod(file.fileno(), mode)
+            os.fchmod(file.fileno(), page.mode)
             file.write(page.text.encode())
 
         atomic_write(Path(path(runs)), put, durable=False)
@@ -103,7 +104,7 @@ def make(runs: str, elsewhere: Sequence[State] = (), *, keeps: bool = False) -> 
         with suppress(PermissionError):  # as another one's, in a shared folder: the next page reads all again
             atomic_write(Path(runs, KEPT, "rows.json"), lambda file: file.write(data), durable=False, private=True)
     n_damaged = sum("damage" in shown["text"] for shown in rows)
-    return Page(_text(runs, rows, now), len(rows), n_damaged)
+    return Page(_text(runs, rows, now), len(rows), n_damaged, _mode(found))
 
 
 def _kept(runs: str) -> Mapping[str, Any]:
@@ -116,10 +117,10 @@ def _kept(runs: str) -> Mapping[str, Any]:
     return content if is_ours and content is not None else {}
 
 
-def _mode(runs: str) -> int:
+def _mode(runs: Sequence[RunDir]) -> int:
     """Return who may read the page: who may enter the folder of each run that is on it."""
     mode = 0o666 & ~_umask()
-    for run in status.all_runs(runs):
+    for run in runs:
         with suppress(OSError):
             of_run = os.stat(run.folder).st_mode
             mode &= ~(0o040 if not of_run & 0o010 else 0) & ~(0o004 if not of_run & 0o001 else 0)
