@@ -129,7 +129,15 @@ def _below(state: State, row: dict[str, str], widths: dict[str, int], n_states: 
     if n_states > FEW:
         return found
     cut = [name for name in COLUMNS if row[name] != "-" and (name not in widths or len(row[name]) > widths[name])]
-    names = {"NODES": "nodes", "JOB": "job", "ATTEMPT": "attempt", "LEFT": "left", "DONE": "done", "ON": "on"}
+    names = {
+        "NAME": "name",
+        "NODES": "nodes",
+        "JOB": "job",
+        "ATTEMPT": "attempt",
+        "LEFT": "left",
+        "DONE": "done",
+        "ON": "on",
+    }
     cut = [name for name in cut if not (name in ("NODES", "ATTEMPT") and row[name] in ("0", "1"))]
     more = ", ".join(f"{names[name]} {row[name]}" if name in names else row[name] for name in cut)
     return found + (wrapped(more, width) if more else [])
