@@ -29,6 +29,8 @@ LONGEST = {"RUN": 20, "FIGURE": 18, "NAME": 12, "SETTINGS": 24, "ON": 12}
 """How wide these are at most, as long as others need the room."""
 FEWEST = 8
 """How narrow settings may get before they are left out."""
+NAMED = ("NAME", "NODES", "JOB", "ATTEMPT", "LEFT", "DONE", "ON")
+"""Which of them are named there, as they do not tell what they are."""
 INDENT = "    "
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -129,17 +131,8 @@ def _below(state: State, row: dict[str, str], widths: dict[str, int], n_states: 
     if n_states > FEW:
         return found
     cut = [name for name in COLUMNS if row[name] != "-" and (name not in widths or len(row[name]) > widths[name])]
-    names = {
-        "NAME": "name",
-        "NODES": "nodes",
-        "JOB": "job",
-        "ATTEMPT": "attempt",
-        "LEFT": "left",
-        "DONE": "done",
-        "ON": "on",
-    }
     cut = [name for name in cut if not (name in ("NODES", "ATTEMPT") and row[name] in ("0", "1"))]
-    more = ", ".join(f"{names[name]} {row[name]}" if name in names else row[name] for name in cut)
+    more = ", ".join(f"{name.lower()} {row[name]}" if name in NAMED else row[name] for name in cut)
     return found + (wrapped(more, width) if more else [])
 
 
