@@ -1,4 +1,4 @@
-"""The page of 1,000 runs: how long it takes to write it, for the first time and again, and to open it in Chromium.
+"""The page of 1,000 runs: what it takes to write it, for the first time and again, and how long to open it in Chromium.
 
 And `status` of them. A tenth of the runs go on, a few are damaged; each training has 200 lines of metrics.
 """
@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,12 @@ N_RUNS = 1000
 T0 = 1.79e9
 """When the first of the runs began."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-OPENED = """addEventListener("load", () => requestAnimationFrame(() => setTimeout(() => {
+OPENED = """addEventListener("load", () => {
+  document.body.getBoundingClientRect();
   const seen = {ms: performance.now(), rows: document.querySelectorAll("tr.run").length, of: rows.length};
   document.body.append(Object.assign(document.createElement("pre"), {id: "opened", textContent: JSON.stringify(seen)}));
-})));"""
+});"""
+"""Says in the page how long it took until its first rows were laid out."""
 
 
 def make_runs(folder: Path, n: int, n_lines: int = 200) -> None:
@@ -110,15 +111,15 @@ def run(quick: bool) -> bool:
         n_bytes = (runs / page.PAGE).stat().st_size
         opened = [_opened(runs) for _ in range(1 if quick else 3)]
     best = min(opened, key=lambda seen: seen["ms"])
-    print(f"\n{N_RUNS} runs: {first:.2f} s to write the page, {again:.2f} s to write it again, {n_bytes / 1e6:.2f} MB")
+    print(f"\n{N_RUNS} runs: {first:.2f} s of a core to write the page, {again:.2f} s again, {n_bytes / 1e6:.2f} MB")
     print(f"  opened in Chromium after {best['ms']:.0f} ms, with {best['rows']} rows of {best['of']} drawn")
-    print(f"  `status` of them: {status:.2f} s")
+    print(f"  `status` of them: {status:.2f} s of a core")
     return judged(
         {
             "seconds_to_open": Goal(best["ms"] / 1000, 1.0),
-            "seconds_to_write": Goal(first, 10.0),
-            "seconds_to_write_again": Goal(again, 5.0),
-            "seconds_of_status": Goal(status, 3.0),
+            "core_s_to_write": Goal(first, 10.0),
+            "core_s_to_write_again": Goal(again, 3.0),
+            "core_s_of_status": Goal(status, 2.0),
         }
     )
 
@@ -137,13 +138,15 @@ def _hpc(runs: Path, *words: str) -> None:
 
 
 def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    """Return the time of a processor that a line of ours takes, which other work on the machine hardly changes."""
+    before = os.times()
     act()
-    return time.perf_counter() - began
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def _opened(runs: Path) -> dict[str, Any]:
-    """Open a copy of the page that says itself when its first rows are on the screen."""
+    """Open a copy of the page that says itself when its first rows are laid out."""
     copy = runs / "opened.html"
     text = (runs / page.PAGE).read_text()
     copy.write_text(text.replace('"use strict";', f'"use strict";\n{OPENED}', 1))

@@ -98,10 +98,10 @@ def write_page(args: Arguments, environ: Mapping[str, str]) -> int:
     if args.serve:
         return _serve_page(args, elsewhere)
     had_one = os.path.exists(page.path(args.runs))
-    made = page.write(args.runs, elsewhere)
-    damaged = f", {made.n_damaged} of them damaged" if made.n_damaged else ""
+    written = page.write(args.runs, elsewhere)
+    damaged = f", {written.n_damaged} of them damaged" if written.n_damaged else ""
     fresh = "" if had_one else "; from now on supervisors keep it fresh, until you delete it"
-    print(media.one_line(f"{page.path(args.runs)}   {media.many(made.n_runs, 'run')}{damaged}{fresh}"))
+    print(media.one_line(f"{page.path(args.runs)}   {media.many(written.n_runs, 'run')}{damaged}{fresh}"))
     return DONE
 
 

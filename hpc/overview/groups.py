@@ -30,14 +30,14 @@ def _sweep(row: dict[str, Any]) -> str:
 
 def _searches(runs: str) -> dict[str, str]:
     """Return the search of each trial, by the name of its run."""
-    found: dict[str, str] = {}
+    searches: dict[str, str] = {}
     names = os.listdir(f"{runs}/{FOLDER}") if os.path.isdir(f"{runs}/{FOLDER}") else []
     for name in sorted(names):
         if name.startswith("search-") and name.endswith(".json"):
             try:
                 record = read_json(f"{runs}/{FOLDER}/{name}")
                 jobs = [job["run"] for fold in record["folds"] for job in fold["jobs"]] if record else []
-                found |= {str(run): media.one_line(str(record["name"])) for run in jobs} if record else {}
+                searches |= {str(run): media.one_line(str(record["name"])) for run in jobs} if record else {}
             except (Damaged, OSError, KeyError, TypeError):  # its trials are runs like any other
                 continue
-    return found
+    return searches

@@ -23,9 +23,9 @@ from hpc.runs.rundir import RESULT, SUPERVISOR, Damaged, RunDir, atomic_write, e
 from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
 
-PAGE, KEPT = "page.html", ".page"
+PAGE, CACHE = "page.html", ".page"
 FORM = 1
-"""Raised when what is kept of a run changes its form."""
+"""Raised when what is cached of a run changes its form."""
 AT_END_S, WHILE_S = 60.0, 600.0
 """How old the page is at least when the end of a run, or one that goes on, has it written anew."""
 PATIENCE_S, POLL_S = 10.0, 0.1
@@ -40,6 +40,8 @@ class Page(NamedTuple):
     text: str
     n_runs: int
     n_damaged: int
+    mode: int
+    """Who may read it."""
 
 
 def path(runs: str) -> str:
@@ -55,7 +57,7 @@ def is_due(runs: str, of: str = "", *, at_end: bool) -> bool:
         return False
     if not 0 <= age_s < (AT_END_S if at_end else WHILE_S):
         return True
-    return at_end and not any(_goes_on(f"{runs}/{name}") for name in _kept(runs).get("going", []) if name != of)
+    return at_end and not any(_goes_on(f"{runs}/{name}") for name in _cached(runs).get("going", []) if name != of)
 
 
 def _goes_on(folder: str) -> bool:
@@ -70,56 +72,55 @@ def write(runs: str, elsewhere: Sequence[State] = ()) -> Page:
     """Write the page of a folder of runs. `elsewhere`: runs on clusters that ssh leads to."""
     if not os.path.isdir(runs):
         raise FileNotFoundError(f"there is no folder {runs}")
-    os.makedirs(f"{runs}/{KEPT}", exist_ok=True)
+    os.makedirs(f"{runs}/{CACHE}", exist_ok=True)
     with _alone(runs):
-        page = make(runs, elsewhere, keeps=True)
-        mode = _mode(runs)
+        page = make(runs, elsewhere, caches=True)
 
         def put(file: Any) -> None:
-            os.fchmod(file.fileno(), mode)
+            os.fchmod(file.fileno(), page.mode)
             file.write(page.text.encode())
 
         atomic_write(Path(path(runs)), put, durable=False)
     return page
 
 
-def make(runs: str, elsewhere: Sequence[State] = (), *, keeps: bool = False) -> Page:
-    """Make the page. `keeps`: note what was read of each run, for the next one."""
-    kept, now = _kept(runs), time.time()
-    before = kept.get("rows", {})
-    found = status.all_runs(runs)
-    here = [(state, run) for state, run in zip(status.look_all(found, Queue()), found)]
+def make(runs: str, elsewhere: Sequence[State] = (), *, caches: bool = False) -> Page:
+    """Make the page. `caches`: note what was read of each run, for the next one."""
+    cached, now = _cached(runs), time.time()
+    before = cached.get("rows", {})
+    folders = status.all_runs(runs)
+    here = [(state, run) for state, run in zip(status.look_all(folders, Queue()), folders)]
     there = [(state, RunDir(f"{runs}/{state.site}/{state.run}")) for state in elsewhere]
-    rows, rows_kept = [], {}
+    rows, cache = [], {}
     for state, run in (*here, *there):
         name = os.path.relpath(run.folder, runs)
-        shown, rows_kept[name] = row.of(state, run, runs, now, before.get(name))
+        shown, cache[name] = row.of(state, run, runs, now, before.get(name))
         rows.append(shown)
     groups.put(rows, runs)
-    if keeps:
+    if caches:
         going = [state.run for state, _ in here if state.word == "running"]
-        content = {"form": FORM, "going": going, "rows": rows_kept}
+        content = {"form": FORM, "going": going, "rows": cache}
         data = encoded(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
         with suppress(PermissionError):  # as another one's, in a shared folder: the next page reads all again
-            atomic_write(Path(runs, KEPT, "rows.json"), lambda file: file.write(data), durable=False, private=True)
+            atomic_write(Path(runs, CACHE, "rows.json"), lambda file: file.write(data), durable=False, private=True)
     n_damaged = sum("damage" in shown["text"] for shown in rows)
-    return Page(_text(runs, rows, now), len(rows), n_damaged)
+    return Page(_text(runs, rows, now), len(rows), n_damaged, _mode(folders))
 
 
-def _kept(runs: str) -> Mapping[str, Any]:
+def _cached(runs: str) -> Mapping[str, Any]:
     """Return what was noted with the last page; empty if there is nothing, or it is damaged or of another form."""
     try:
-        content = read_json(f"{runs}/{KEPT}/rows.json")
+        content = read_json(f"{runs}/{CACHE}/rows.json")
     except (Damaged, OSError):  # then it is read again
         return {}
     is_ours = isinstance(content, dict) and content.get("form") == FORM and isinstance(content.get("rows"), dict)
     return content if is_ours and content is not None else {}
 
 
-def _mode(runs: str) -> int:
+def _mode(runs: Sequence[RunDir]) -> int:
     """Return who may read the page: who may enter the folder of each run that is on it."""
     mode = 0o666 & ~_umask()
-    for run in status.all_runs(runs):
+    for run in runs:
         with suppress(OSError):
             of_run = os.stat(run.folder).st_mode
             mode &= ~(0o040 if not of_run & 0o010 else 0) & ~(0o004 if not of_run & 0o001 else 0)
@@ -136,7 +137,7 @@ def _umask() -> int:
 def _alone(runs: str) -> Iterator[None]:
     """Let nobody else write the page meanwhile: who began earlier would put an older state over a newer one."""
     try:
-        lock = open(f"{runs}/{KEPT}/lock", "a")  # noqa: SIM115  closed below
+        lock = open(f"{runs}/{CACHE}/lock", "a")  # noqa: SIM115  closed below
     except PermissionError:  # the folder is shared, and another one's: both may write
         yield
         return

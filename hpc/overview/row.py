@@ -44,10 +44,10 @@ def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[R
     try:
         look = _look(run) if state.ended else None
         is_same = look is not None and isinstance(before, list) and before[:1] == [look]
-        kept: list[Any] = before if is_same else [look, _files_of(run, runs)]
+        entry: list[Any] = before if is_same else [look, _files_of(run, runs)]
     except Exception as error:  # noqa: BLE001  the edge: a damaged run hides no other one
-        kept = [None, {"damage": f"its files are damaged: {type(error).__name__}: {error}"}]
-    files: dict[str, Any] = dict(kept[1])
+        entry = [None, {"damage": f"its files are damaged: {type(error).__name__}: {error}"}]
+    files: dict[str, Any] = dict(entry[1])
     damage = files.pop("damage", "")
     seconds, node_s, ranks_s, gpu_s = files.pop("spent", (0.0, 0.0, 0.0, 0.0))
     if state.word == "running" and state.time is not None:
@@ -81,7 +81,7 @@ def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[R
         **files,
     }
     row["metrics"] = row.get("metrics") or _metrics(state.figures)
-    return clean(row), kept
+    return clean(row), entry
 
 
 def clean(value: Any) -> Any:

@@ -29,14 +29,16 @@ LONGEST = {"RUN": 20, "FIGURE": 18, "NAME": 12, "SETTINGS": 24, "ON": 12}
 """How wide these are at most, as long as others need the room."""
 FEWEST = 8
 """How narrow settings may get before they are left out."""
+NAMED = ("NAME", "NODES", "JOB", "ATTEMPT", "LEFT", "DONE", "ON")
+"""Which of them are named there, as they do not tell what they are."""
 INDENT = "    "
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def width_of(environ: Mapping[str, str]) -> int:
     """Return the number of columns of the output: what COLUMNS says, or the terminal."""
-    if (said := environ.get("COLUMNS", "")).isdecimal() and int(said):
-        return int(said)
+    if (columns := environ.get("COLUMNS", "")).isdecimal() and int(columns):
+        return int(columns)
     try:
         return os.get_terminal_size(1).columns or USUAL_WIDTH
     except OSError:
@@ -124,15 +126,14 @@ def _cell(cell: str, column: str, width: int) -> str:
 
 def _below(state: State, row: dict[str, str], widths: dict[str, int], n_states: int, width: int) -> list[str]:
     """Return what is said of a run below its line: why it is in its state and, of a few runs, what found no room."""
-    said = f"{state.why}; see `why {state.run}`" if state.why else state.text
-    found = wrapped(media.one_line(said), width) if said else []
+    sentence = f"{state.why}; see `why {state.run}`" if state.why else state.text
+    lines = wrapped(media.one_line(sentence), width) if sentence else []
     if n_states > FEW:
-        return found
+        return lines
     cut = [name for name in COLUMNS if row[name] != "-" and (name not in widths or len(row[name]) > widths[name])]
-    names = {"NODES": "nodes", "JOB": "job", "ATTEMPT": "attempt", "LEFT": "left", "DONE": "done", "ON": "on"}
     cut = [name for name in cut if not (name in ("NODES", "ATTEMPT") and row[name] in ("0", "1"))]
-    more = ", ".join(f"{names[name]} {row[name]}" if name in names else row[name] for name in cut)
-    return found + (wrapped(more, width) if more else [])
+    more = ", ".join(f"{name.lower()} {row[name]}" if name in NAMED else row[name] for name in cut)
+    return lines + (wrapped(more, width) if more else [])
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from hpc.book.job import Account
 from hpc.codes import DONE, FAILED, HUNG, NEVER, REFUSED, STOPPED
 from hpc.media import many
-from hpc.overview.writer import PageWriter
+from hpc.overview.page_writer import PageWriter
 from hpc.rank import threads
 from hpc.rank.context import input_run
 from hpc.rank.signals import ignore_signals

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from bench.page import make_runs
-from hpc.overview import curves, groups, page, row, server
+from hpc.overview import curves, groups, page, page_writer, row, server
 from hpc.runs import status
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 from tests.eegdecode.browser import ASK, CHROMIUM, Browser
 from tests.hpc.test_media import HOSTILE
+from tests.waiting import LONG_S
 
 MANY = 1000
 
@@ -116,6 +117,16 @@ def test_a_page_is_read_by_nobody_who_may_not_read_a_run_on_it(runs: Path) -> No
     os.chmod(runs / "train-00000001", 0o700)
     page.write(str(runs))
     assert before and (runs / page.PAGE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_on_a_cluster_is_a_row_too(runs: Path) -> None:
+    state = status.State("train-far")
+    state.site, state.word, state.figures = "helios", "running", {"val_loss": 0.5}
+    shutil.copytree(runs / "train-00000001", runs / "helios/train-far")  # what was fetched of it
+    page.write(str(runs), [state])
+    far = shown(runs)["train-far"]
+    assert (far["site"], far["word"]) == ("helios", "running")
+    assert far["pages"] == [["report.html", "./helios/train-far/out/report.html"]]
 
 
 # ---------------------------------------------------------------------------------------------------------- its curves
@@ -219,6 +230,18 @@ def test_a_supervisor_has_it_written_when_it_is_old_or_nobody_else_will(runs: Pa
         assert (due(True), due(False)) == expected
     (runs / page.PAGE).unlink()
     assert not due(True), "who deletes it has no page any more"
+
+
+def test_while_a_run_goes_on_an_old_page_is_written_anew(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page.write(str(runs))
+    monkeypatch.setattr(page_writer, "LOOK_S", 0.0)
+    writer = page_writer.PageWriter(RunDir(runs / "train-00000001"), os.environ)
+    writer.look()
+    assert writer._process is None, "it is new"
+    os.utime(runs / page.PAGE, (1.7e9, 1.7e9))
+    writer.look()
+    assert writer._process is not None and writer._process.wait(LONG_S) == 0
+    assert (runs / page.PAGE).stat().st_mtime > 1.7e9 and len(shown(runs)) == 12
 
 
 def test_a_run_that_has_ended_is_on_the_page_that_was_there_before(launch: Launch) -> None:

@@ -1,4 +1,4 @@
-"""Has the page of all runs (hpc/overview) written by a process of its own, whose failure is none of the run's."""
+"""Has the page of all runs written by a process of its own, for a supervisor: if it fails, the run does not."""
 
 import subprocess
 import sys
