@@ -63,13 +63,22 @@ def _cannot_be_paid(missing: Sequence[Plan], limit: Budget, spent: float, cost: 
     before = f"{number(spent)} are spent, and " if spent else ""
     hours = (limit.hours - spent) / sum(_per_hour(plan, limit) for plan in missing)
     more = Budget(_rounded_up(spent + cost or 2 * spent), limit.unit).word
-    shorter = f"--time {int(hours * 60)}m, " if hours * 3600 > 1.5 * r.lead_s and hours * 60 >= 1 and cost else ""
+    shorter = f"--time {int(hours * 60)}m" if hours * 3600 > 1.5 * r.lead_s and hours * 60 >= 1 and cost else ""
+    ways = "".join(f"{way}, " for way in (shorter, _less(missing, limit)) if way)
     if not cost:
         return ConfigError(f"--budget {limit.word}: {before}no more than a last save is left: say --budget {more}")
     return ConfigError(
         f"--budget {limit.word}: {before}{runs}{many(r.nodes, 'node')} x {what} x {(r.time_s or 0) / 3600:.3g} h may "
-        f"cost {hours_text(cost, limit.unit)}, more than is left: say {shorter}fewer nodes, or --budget {more}"
+        f"cost {hours_text(cost, limit.unit)}, more than is left: say {ways}{ways and 'or '}--budget {more}"
     )
+
+
+def _less(missing: Sequence[Plan], limit: Budget) -> str:
+    """Return what there could be less of."""
+    r = missing[0].resources
+    amounts = {"runs": len(missing), "nodes": r.nodes, "GPUs": r.gpus_per_node if limit.unit == "gpuh" else 1}
+    several = next((name for name, amount in amounts.items() if amount > 1), "")
+    return f"fewer {several}" if several else ""
 
 
 def _rounded_up(hours: float) -> float:

@@ -27,10 +27,17 @@ WASTED = 2.0
 
 
 def noted(plans: Sequence[Plan]) -> list[Plan]:
-    """Return the plans with what each of them will cost, as far as runs before it tell."""
+    """Return the plans with what each of them will cost, as far as runs before it tell. What they read comes before
+    them."""
     history = History(Path(plans[0].runs))
     known = [plan if plan.run.result.exists() else _with_forecast(plan, history) for plan in plans]
-    return [dataclasses.replace(plan, cost=tuple(_rows(plan, history))) for plan in known]
+    ends_s: dict[str, float | None] = {}
+    result = []
+    for plan in known:
+        waits = history.waits(plan.site.name, plan.resources.partition) if plan.site.kind == "slurm" else []
+        ends_s[plan.science.name] = _end_s(plan, ends_s, _median(waits))
+        result.append(dataclasses.replace(plan, cost=tuple(_rows(plan, waits, ends_s[plan.science.name]))))
+    return result
 
 
 def _with_forecast(plan: Plan, history: History) -> Plan:
@@ -40,8 +47,19 @@ def _with_forecast(plan: Plan, history: History) -> Plan:
     return dataclasses.replace(plan, forecast=known)
 
 
-def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
-    """Return the rows of a plan that is not finished."""
+def _end_s(plan: Plan, ends_s: Mapping[str, float | None], wait_s: float) -> float | None:
+    """Return in how many seconds a run ends: after those it reads, its time in the queue, and its own; None if one of
+    them is not known."""
+    if plan.run.result.exists():
+        return 0.0
+    inputs = [ends_s[name] for name in plan.science.inputs.values() if name in ends_s]
+    if plan.forecast is None or None in inputs:
+        return None
+    return max([0.0, *filter(None, inputs)]) + wait_s + plan.forecast.seconds
+
+
+def _rows(plan: Plan, waits: Sequence[Wait], end_s: float | None) -> list[tuple[str, str]]:
+    """Return the rows of a plan that is not finished. `end_s`: in how many seconds it ends, if that is known."""
     known, time_s = plan.forecast, plan.resources.time_s
     if plan.run.result.exists() or (known is None and time_s is None):
         return []
@@ -55,12 +73,11 @@ def _rows(plan: Plan, history: History) -> list[tuple[str, str]]:
         if known.seconds / 3600 * limit.per_hour(int(job["cpus"]), int(job["gpus"])) > limit.hours:
             most = f"{most}{most and '; '}more than its budget, so it will stop before its end"
     rows = [("cost", f"about {_hours(plan, known.seconds)} ({known.why}){most and f'; {most}'}")]
-    waits = history.waits(plan.site.name, plan.resources.partition) if plan.site.kind == "slurm" else []
-    wait_s = _median(waits)
-    waiting = (
-        f"waits {length(wait_s)}, the median of {many(len(waits), 'job')} before it" if waits else "if it starts now"
-    )
-    rows.append(("ends", f"{_at(wait_s + known.seconds)}: {waiting}, and takes {length(known.seconds)}"))
+    if end_s is not None:
+        waited = f", as {many(len(waits), 'job')} before it did in the median" if len(waits) > 1 else ""
+        waiting = f"waits {length(_median(waits))}{waited}" if waits else "if it starts at once"
+        before = "after what it reads, " if end_s > _median(waits) + known.seconds else ""
+        rows.append(("ends", f"{_at(end_s)}: {before}{waiting}, and takes {length(known.seconds)}"))
     return [*rows, *([("--time", text)] if (text := walltime(plan, known, waits)) else [])]
 
 

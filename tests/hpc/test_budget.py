@@ -122,7 +122,7 @@ def test_a_plan_says_what_it_costs_by_runs_of_the_same_shape() -> None:
         "about 3 GPU-hours (3 finished runs of count with other settings took 60 min to 2 h); at most 20 GPU-hours in "
         "a job of its walltime"
     )
-    assert "waits 10 min, the median of 3 jobs before it, and takes 1.5 h" in rows["ends"]
+    assert "waits 10 min, as 3 jobs before it did in the median, and takes 1.5 h" in rows["ends"]
     assert rows["--time"].startswith("160m is enough; a shorter job often starts sooner")
     assert "cost" not in dict(plans("count", "n=3", *line)[0].cost), "it is finished"
     four = dict(plans("count", "n=6", "--gpus", "4", "--time", "10h")[0].cost)
@@ -193,3 +193,11 @@ def test_a_run_stops_when_its_budget_is_spent_and_goes_on_with_another(launch: L
     assert records.plan(run)["budget"] == {"hours": 10.0, "unit": "cpuh"}
     table = launch("book").stdout.splitlines()
     assert table[1].split()[0] == run.name and "counted: 2 jobs by the word of their supervisors" in table, table
+
+
+def test_a_run_ends_after_what_it_reads(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text("count: {n: 3}\nagain: {stage: count, n: 4, after: count}\n")
+    finished(plans("count", "n=9", "--gpus", "1", "--time", "8h")[0], 3600.0, queued_s=60.0)
+    first, second = (dict(plan.cost) for plan in plans("pipeline", "two.yaml", "--gpus", "1", "--time", "8h"))
+    assert ": waits 60 s, and takes 60 min" in first["ends"]
+    assert ": after what it reads, waits 60 s, and takes 60 min" in second["ends"]
