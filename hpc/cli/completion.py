@@ -12,6 +12,7 @@ from hpc.cli import options, table, verbs
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
 from hpc.config import choices, recipes, stages
+from hpc.doctor import PROBES
 from hpc.errors import ConfigError
 from hpc.runs import status
 from hpc.site import profile
@@ -142,6 +143,8 @@ def _words(plain: Sequence[str], word: str, runs: str) -> list[str]:
         return ["refresh"] if len(plain) == 1 else []
     if verb == "completion":
         return ["bash", "zsh"]
+    if verb == "doctor":
+        return list(PROBES)
     if table.is_tool(verb) and not word:
         return []  # files: the shell completes them itself
     if verb in ("sweep", "search", "drill") and len(plain) == 1:

@@ -10,7 +10,6 @@ from hpc import media
 from hpc.cli.options import Arguments
 from hpc.codes import DONE
 from hpc.config import recipes
-from hpc.doctor import doctor
 from hpc.errors import ConfigError
 from hpc.site import allocation, profile, refresh
 
@@ -69,6 +68,8 @@ def write_site(args: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def run_doctor(args: Arguments, environ: Mapping[str, str]) -> int:
+    from hpc.doctor import doctor  # not above: the lists do without what looks at nodes
+
     if args.on and "," in args.on:
         raise ConfigError(f"--on {args.on}: doctor looks at one site at a time: say one")
     site = profile.load(args.on) if args.on else profile.Site(profile.ANY, "slurm")

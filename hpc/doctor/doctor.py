@@ -16,8 +16,8 @@ from typing import Any
 
 from hpc import config
 from hpc.codes import DONE, FAILED, STOPPED
-from hpc.doctor import looks, profile_file, slurm_facts
-from hpc.doctor.in_job import MARK_OF_SUBMISSION, PROBES
+from hpc.doctor import PROBES, looks, profile_file, slurm_facts
+from hpc.doctor.in_job import MARK_OF_SUBMISSION
 from hpc.doctor.jobs import Jobs, Probe
 from hpc.doctor.lines import Evidence, Line, disk_text, lines
 from hpc.doctor.sentences import sentences

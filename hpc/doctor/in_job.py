@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from hpc.doctor import looks
+from hpc.doctor import PROBES, looks
 from hpc.doctor.on_node import node_name
 from hpc.runs.rundir import read_json, write_json
 from hpc.slurm import commands, words
@@ -140,15 +140,15 @@ def gpus(task: Task, environ: Mapping[str, str]) -> Iterator[Seen]:
     yield seen
 
 
-PROBES: dict[str, Callable[[Task, Mapping[str, str]], Iterator[Seen]]] = {
-    "nodes": nodes, "python": python, "signal": warning, "requeue": requeued, "gpus": gpus,
-}  # fmt: skip
+FUNCTIONS: dict[str, Callable[[Task, Mapping[str, str]], Iterator[Seen]]] = dict(
+    zip(PROBES, (nodes, python, warning, requeued, gpus), strict=True)
+)
 
 
 def help_text() -> str:
     """Return the list of the probes, for the help of the verb."""
-    rows = [f"  {name:<10}{(probe.__doc__ or '').splitlines()[0]}" for name, probe in PROBES.items()]
-    return "\n".join(["probes (all, unless some are named):", *rows])
+    rows = [f"  {name:<10}{(probe.__doc__ or '').splitlines()[0]}" for name, probe in FUNCTIONS.items()]
+    return "\n".join(["probes (all, unless some are named):", *rows, ""])
 
 
 def main(name: str, folder: Path, environ: Mapping[str, str]) -> None:
@@ -160,7 +160,7 @@ def main(name: str, folder: Path, environ: Mapping[str, str]) -> None:
     head = {"probe": name, "job": environ["SLURM_JOB_ID"], "meaning": task["meaning"], "slurm": task["slurm"]}
     task |= {"result": str(folder / f"{name}.json"), "head": head}
     seen: Seen = {}
-    for seen in PROBES[name](task, environ):
+    for seen in FUNCTIONS[name](task, environ):
         write_json(Path(task["result"]), {**seen, **head, "is_complete": False})
     write_json(Path(task["result"]), {**seen, **head, "ended": time.time(), "is_complete": True})
 

@@ -85,11 +85,8 @@ class Jobs:
 
     def seen(self, name: str) -> dict[str, Any] | None:
         """Return what a probe has seen, if it has come to its end."""
-        seen = read_json(self.folder / f"{name}.json")
-        return seen if seen is not None and self._counts(seen) and seen.get("is_complete") else None
-
-    def _counts(self, seen: Any) -> bool:
-        return isinstance(seen, dict) and (seen.get("meaning"), seen.get("slurm")) == (MEANING, self.slurm)
+        seen = self._partial(name)
+        return seen if seen and seen.get("is_complete") else None
 
     def forget(self, name: str) -> None:
         """Remove all of a probe; its job is cancelled."""
@@ -179,9 +176,10 @@ class Jobs:
         return outcomes
 
     def _partial(self, name: str) -> dict[str, Any] | None:
-        """Return what a job has seen that did not come to its end."""
+        """Return what a job has seen until now."""
         seen = read_json(self.folder / f"{name}.json")
-        return seen if self._counts(seen) else None
+        counts = isinstance(seen, dict) and (seen.get("meaning"), seen.get("slurm")) == (MEANING, self.slurm)
+        return seen if counts else None
 
     def _held(self, job: str) -> dict[str, Any] | None:
         """Return what is known of a job that has put itself back into the queue and is held there; it is cancelled."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc.doctor.in_job import PROBES
+from hpc.doctor import PROBES
 from hpc.doctor.looks import Disk
 from hpc.doctor.slurm_facts import Facts, time_limit_words
 from hpc.media import many

@@ -38,6 +38,7 @@ def has_cgroups(launch: Launch) -> bool:
 
 def test_on_a_strict_site(launch: Launch, beds: Beds) -> None:
     launch.environ |= start(beds, "--like", "strict", "--nodes", "2")
+    del launch.environ["HPC_SITE"]  # local, for other tests
     out = said(launch, "nodes", "requeue", "-o", "strict.yaml")
     assert "this is the site bed; --on bed starts from its profile" in out
     assert "as the epilog outlasts it: at the end of its walltime a run goes on in a new job" in out
