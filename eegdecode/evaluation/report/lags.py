@@ -98,13 +98,14 @@ def _maps(lags: Lags, places: Places) -> list[Map]:
     if len(known) < 2:
         return []
     patterns = np.array([lags.patterns[name] for name in known])  # [channel, lag]
-    spread = np.pad(patterns.std(axis=0), 1)
-    is_peak = (spread[1:-1] >= spread[:-2]) & (spread[1:-1] >= spread[2:])
+    spread = patterns.std(axis=0)
+    around = np.pad(spread, 1, constant_values=np.inf)  # an end is no peak
+    is_peak = (spread >= around[:-2]) & (spread >= around[2:])
     peaks: list[int] = []
-    for index in np.argsort(-spread[1:-1], kind="stable").tolist():
+    for index in np.argsort(-spread, kind="stable").tolist():
         if is_peak[index] and all(abs(lags.seconds[index] - lags.seconds[other]) >= APART_S for other in peaks):
             peaks.append(index)
-    peaks = peaks[:N_MAPS]
+    peaks = peaks[:N_MAPS] or [int(spread.argmax())]
     most = float(np.abs(patterns[:, peaks]).max())
     maps = []
     for index in sorted(peaks):
