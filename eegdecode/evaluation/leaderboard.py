@@ -147,9 +147,10 @@ def _with_p(row: Row, result: Result | None, decoder: str) -> Row:
 
 
 def _permuted(result: Result) -> list[str]:
-    return [f"p is of all folds and seeds together, of {result.headline}, permuting {result.permuted}."] * bool(
-        result.permuted
-    )
+    if not result.permuted:
+        return []
+    what = result.headline.replace("_", " ")
+    return [f"p is that of the {what} over all folds and seeds together, permuting {result.permuted}."]
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -303,7 +304,7 @@ def _cells(row: Row) -> list[str]:
     return [row.name, row.whose, *figures, row.verdict or row.note]
 
 
-HEAD = ["", "whose", "", "other subjects, 5 to 95 %", "runs", "p of all runs", "note"]
+HEAD = ["", "whose", "", "other subjects", "runs", "p", "note"]
 
 
 def _head(cfg: Leaderboard, metric: Metric) -> list[str]:

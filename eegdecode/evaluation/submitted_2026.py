@@ -15,7 +15,7 @@ from benchmark_utils.base_solver import CompetSolver
 from torch import nn
 
 
-class Solver(CompetSolver):  # type: ignore[misc]  # of the judge
+class Solver(CompetSolver):  # type: ignore[misc]
     """What the judge looks for, by this name."""
 
     name = "eegdecode"

@@ -235,6 +235,9 @@ def _mains(stream: Stream) -> float | None:
         return None
     first = (stream.n_times - length) // 2
     piece = np.nan_to_num(stream.read(first, first + length)[:, brain])
+    piece = piece[:, np.ptp(piece, axis=0) > 0]  # of a flat channel nothing stands out
+    if not piece.size:
+        return None
     power = np.abs(np.fft.rfft(piece - piece.mean(axis=0), axis=0)) ** 2
     hz = np.fft.rfftfreq(length, 1 / stream.sfreq)
     ratios = {}

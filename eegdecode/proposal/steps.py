@@ -65,7 +65,7 @@ def _flat(sight: Sight) -> str:
     """Which channels are flat in recordings that were opened, in a sentence."""
     recordings = {name: [seen.entry.name for seen in sight.seen if name in seen.flat] for name in sight.channels}
     texts = [f"{name} in {first_of(names, 3)}" for name, names in recordings.items() if names]
-    return f" Flat, the same value throughout, and zero after this: {first_of(texts, 4)}." if texts else ""
+    return f" Flat, the same value throughout: {first_of(texts, 4)}." if texts else ""
 
 
 def sfreq(sight: Sight) -> float:

@@ -49,7 +49,7 @@ VERBS = {
     "search": Verb(
         f"STAGE {CONFIG}",
         "find the best settings: optim.lr=log:1e-4..1e-2 by --trials N (--sampler, --halving, --each)",
-        "hpc.cli.searching.search:act",
+        "hpc.cli.search:act",
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 windows.batch=16,32 --trials 20",
         "search train my-study.yaml optim.lr=log:1e-4..1e-2 --halving 100 --each train.split.fold=0..4",
     ),

@@ -36,6 +36,8 @@ FRESH_S = 10.0
 """How long after one process has looked at each file others of its node need not."""
 UNUSED_S = 24 * 3600.0
 """A copy that nobody has used for so long is deleted by the next one who unpacks."""
+LARGE_B = 64 << 20
+"""A file of so many bytes is read whole even if its manifest says that it has fewer, to say its hash."""
 NEVER = 93
 """As in hpc/codes.py: trying again would change nothing."""
 
@@ -156,7 +158,7 @@ def content_of(packed: zipfile.ZipFile, path: str, entry: Mapping[str, Any]) -> 
     try:
         info = packed.getinfo(entry_name(path))
         with packed.open(info) as file:
-            content = file.read(int(entry["bytes"]) + 1)  # no more, however much there is
+            content = file.read(max(int(entry["bytes"]) + 1, LARGE_B))  # no more, however much there is
     except KeyError:
         raise Changed(f"{path}, of the run's copy of the code, {packed.filename}, is gone") from None
     except (*DAMAGE, OSError) as error:

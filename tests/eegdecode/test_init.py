@@ -172,13 +172,16 @@ def test_a_flat_channel_and_a_table_that_is_not_read_are_named(
     (tmp_path / "study/participants.csv").write_text("participant_id,age\nsub-001,20\n")
     flat = tmp_path / "study/S002/S002R01.edf"
     onsets_s, classes = layouts.trials(2)
-    signal = layouts.recorded(2, onsets_s, classes)
-    signal.data[:, 1] = 0
+    volt = layouts.recorded(2, onsets_s, classes)
+    volt[:, 1] = 0
     marks = [(onset, ("left", "right")[number]) for onset, number in zip(onsets_s, classes, strict=True)]
-    layouts.write_edf_plus(flat, signal, [(0.0, "recording starts"), *marks])
+    layouts.write_edf_plus(flat, volt, [(0.0, "recording starts"), *marks])
     init.run(Init(), [Path("study")], False)
     whole = " ".join(line.strip(" #") for line in Path("study.yaml").read_text().splitlines())
-    assert f"zero after this: {signal.channels[1]} in sub-002" in whole and "{name: bad_channels} before" in whole
+    assert (
+        f"Flat, the same value throughout: {layouts.CHANNELS[1]} in sub-002" in whole
+        and "{name: bad_channels} before" in whole
+    )
     assert "participants.csv is not read: columns of subjects" in caplog.text
 
 

@@ -4,39 +4,26 @@ It gets all trials that have ended, not the chosen ones alone: it chooses within
 many.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from hpc.cli import planner
-from hpc.cli.options import Arguments
 from hpc.plan.plan import Plan
 from hpc.runs import records
 
 
-def plans(
-    args: Arguments, environ: Mapping[str, str], readers: Sequence[Plan], best: str, trials: Sequence[str]
-) -> list[Plan]:
-    """Return a run of each section that reads a trial directly and can read several, with all of these trials.
+def settings(readers: Sequence[Plan], best: str, trials: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each section that reads a trial directly and can read several, with the setting by which it reads all.
 
     Parameters
     ----------
-    args
-        The line of a trial, without what only one fold has.
     readers, best
         What reads the chosen trial of a fold, and its name.
     trials
         The names of the trials of all folds.
     """
-    made = []
     for reader in readers:
         for field, ref in reader.science.inputs.items():
             if ref == best and reader.science.config.get(field) == [best]:
-                own = copy.copy(args)
-                words = planner.words_of_pipeline(own)
-                own.name, own.verb = None, reader.science.section
-                own.words = [*words, f"{own.verb}.{field}=[{','.join(trials)}]"]
-                made.append(planner.make(own, environ)[-1])
-    return made
+                yield reader.science.section, f"{reader.science.section}.{field}=[{','.join(trials)}]"
 
 
 def record(plan: Plan) -> dict[str, object]:

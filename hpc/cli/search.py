@@ -19,7 +19,6 @@ from typing import Any
 
 from hpc.cli import options, planner
 from hpc.cli.options import Arguments
-from hpc.cli.searching import together
 from hpc.codes import DONE, FAILED
 from hpc.errors import ConfigError
 from hpc.media import many
@@ -28,7 +27,7 @@ from hpc.plan.plan import Plan, Science
 from hpc.remote import verbs
 from hpc.runs import records, searches, status
 from hpc.runs.rundir import RunDir, make_folder, read_lines
-from hpc.search import report, searched, space
+from hpc.search import report, searched, space, together
 from hpc.search.score import Score, note_failure
 from hpc.search.study import Job, Search, Study
 from hpc.slurm.squeue import Queue
@@ -157,10 +156,13 @@ class Line:
             assert first.study.best is not None
             args = first.arguments(first.study.best.combination)
             args.words = [word for word in args.words if word not in (*first.own, *first.study.best.combination)]
+            args.name, words = None, planner.words_of_pipeline(args)
             trials = [name for fold in self.folds for name in fold.ended()]
-            name = first.run_of(first.study.best).name
-            plans = together.plans(args, self.environ, first.readers(), name, trials)
-            self._together = [dataclasses.replace(plan, follow_up=self.follow_up(plan)) for plan in plans]
+            self._together = []
+            for section, word in together.settings(first.readers(), first.run_of(first.study.best).name, trials):
+                args.verb, args.words = section, [*words, word]
+                plan = planner.make(args, self.environ)[-1]
+                self._together.append(dataclasses.replace(plan, follow_up=self.follow_up(plan)))
         return self._together
 
     def _joins(self) -> bool:
