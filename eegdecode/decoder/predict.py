@@ -218,7 +218,8 @@ def _fitting(decoder: Decoder, windows: np.ndarray) -> np.ndarray:
 
 def _all_decoded(decoder: Decoder, batches: Iterable[np.ndarray], index: int) -> list[np.ndarray]:
     """Decode batches of [window, time, channel] on the model's device; `index`: of the subject."""
-    device, done, values = next(decoder.parameters()).device, 0, []
+    device, done = next(decoder.parameters()).device, 0
+    values: list[np.ndarray] = []
     for windows in batches:
         x = torch.from_numpy(np.ascontiguousarray(windows)).to(device).mT
         subject = torch.full((len(x),), index, dtype=torch.int64, device=device)

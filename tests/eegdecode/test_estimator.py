@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array
 
 from eegdecode import EEGClassifier, EEGRegressor
 
-SMALL = {"sfreq": 64, "steps": 30, "batch": 16, "lr": 0.01}
+SMALL = {"sfreq": 64, "steps": 25, "batch": 16, "lr": 0.01}
 
 
 def windows(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +64,9 @@ QUICK = {"model": {"name": "eegnet", "filters": 1, "kernel": 4}, "sfreq": 32, "s
 CHECKS = {
     "check_classifiers_one_label", "check_classifiers_regression_target", "check_dict_unchanged",
     "check_dont_overwrite_attributes", "check_estimator_cloneable", "check_estimator_get_tags_default_keys",
-    "check_estimators_nan_inf", "check_estimators_unfitted", "check_fit_check_is_fitted", "check_get_params_invariance",
-    "check_methods_subset_invariance", "check_mixin_order", "check_n_features_in", "check_no_attributes_set_in_init",
-    "check_parameters_default_constructible", "check_requires_y_none", "check_set_params", "check_supervised_y_2d",
+    "check_estimators_unfitted", "check_fit_check_is_fitted", "check_get_params_invariance", "check_mixin_order",
+    "check_n_features_in", "check_no_attributes_set_in_init", "check_parameters_default_constructible",
+    "check_requires_y_none", "check_set_params",
 }  # fmt: skip
 """Those of check_estimator that train seldom. All others but that of array_api pass too."""
 GIVEN = [
@@ -90,16 +90,16 @@ def test_it_learns_classes_by_their_names_and_works_in_pipelines_and_searches() 
     decoder = EEGClassifier({"name": "eegnet", "filters": 4}, **SMALL, settings={"optim.weight_decay": 0.0})
     assert np.mean(cross_val_predict(decoder, x, y, cv=2) == y) > 0.75
     scaled = make_pipeline(FunctionTransformer(halved), decoder)
-    search = GridSearchCV(scaled, {"eegclassifier__steps": [1, 30]}, cv=2).fit(x, y)
+    search = GridSearchCV(scaled, {"eegclassifier__steps": [1, 25]}, cv=2).fit(x, y)
     best = search.best_estimator_[-1]
-    assert search.best_params_ == {"eegclassifier__steps": 30} and best.classes_.tolist() == ["loud", "quiet"]
+    assert search.best_params_ == {"eegclassifier__steps": 25} and best.classes_.tolist() == ["loud", "quiet"]
     probabilities = search.predict_proba(x)
     assert probabilities.shape == (60, 2) and np.allclose(probabilities.sum(axis=1), 1)
     assert (search.predict(x) == best.classes_[probabilities.argmax(axis=1)]).all()
     assert ((search.decision_function(x) > 0) == (search.predict(x) == "quiet")).all()
     again = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(again.predict_proba(x), probabilities)
-    assert best.decoder_.classes == ("loud", "quiet") and best.history_[-1]["step"] == 30
+    assert best.decoder_.classes == ("loud", "quiet") and best.history_[-1]["step"] == 25
 
 
 def test_the_same_seed_gives_the_same_network_and_leaves_that_of_torch_alone() -> None:
