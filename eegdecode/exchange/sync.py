@@ -61,7 +61,8 @@ def _sync(run: RunDir, environ: Mapping[str, str]) -> list[str]:
     offline = [name for name, (is_offline, _) in todo.items() if is_offline]
     if absent := [name for name in offline if missing([name])]:
         raise ValueError(f"{run.name} has curves for {absent[0]}, which is not installed: {how_to_install(absent[0])}")
-    done, failed = [], []
+    done: list[str] = []
+    failed: list[str] = []
     for name in offline:
         try:
             done.append(todo[name][1](run, environ))

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ class Trackers:
     """All trackers of a run; none on ranks but the first."""
 
     def __init__(self, feeds: Sequence[Feed] = ()) -> None:
-        self.feeds = [Threaded(feed) if feed.tracker.waits else feed for feed in feeds]
+        self.feeds: list[Feed | Threaded] = [Threaded(feed) if feed.tracker.waits else feed for feed in feeds]
 
     def begin(self, safe: int = 0, reached: int = 0) -> None:
         """See Feed.begin."""
@@ -204,7 +205,7 @@ class Trackers:
     def _each(self, call: Callable[[Feed], None]) -> None:
         for feed in self.feeds:
             if isinstance(feed, Threaded):
-                feed.put(lambda feed=feed.feed: call(feed))  # type: ignore[misc]
+                feed.put(partial(call, feed.feed))
             else:
                 call(feed)
 
