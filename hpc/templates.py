@@ -51,9 +51,9 @@ class Contents:
         self.sections: dict[str, str] = {}
         """By what names them in an address, their titles."""
 
-    def add(self, title: str) -> str:
+    def add(self, title: str, name: str = "") -> str:
         """Return what names the section in an address."""
-        name = media.file_name(title).strip("-").lower() or "section"
+        name = name or media.file_name(title).strip("-").lower() or "section"
         while name in self.sections:
             name += "-"
         self.sections[name] = title
