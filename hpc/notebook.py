@@ -120,7 +120,8 @@ def _arguments(
     known = [name for name in OPTIONS if name not in NOT_HERE]
     for name, value in given.items():
         if name not in known:
-            raise ConfigError(f"submit has no option {name!r}.{did_you_mean(name, known)}")
+            near = did_you_mean(name, known)
+            raise ConfigError(f"submit has no option {name!r}.{near} Settings come in a mapping: {{'optim.lr': 1e-3}}")
         if value is None or value is False:
             continue
         line.append(OPTIONS[name].name if value is True else f"{OPTIONS[name].name}={value}")

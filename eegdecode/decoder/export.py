@@ -26,7 +26,7 @@ class ExportModel:
 
 
 def run(cfg: ExportModel, files: Sequence[Path], as_json: bool) -> str:
-    """Write a trained model as a program of torch.export or ONNX, checked to give the same outputs.
+    """Write a trained model as a program of torch.export or ONNX.
 
     python -m hpc.launch export-model RUN -o decoder.pt2
     python -m hpc.launch export-model train-k3f9 -o decoder.onnx

@@ -10,6 +10,8 @@ from hpc.runs.rundir import RunDir
 STAGE = "preprocess"
 MODELS = ("train", "soup")
 """The stages that leave a model.pt."""
+PROGRAMS = {".pt2": "torch.export.load", ".onnx": "ONNX Runtime"}
+"""What runs a file of export-model, by its ending."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ def find_model(word: str | Path, runs: str | Path = "runs") -> Path:
     """Return the file of a trained model that a word means: a train or soup run, its folder, a copy of its `out`, or
     the file itself. Raises ValueError if there is none."""
     path = Path(word)
+    if path.suffix in PROGRAMS and path.is_file():
+        runner = PROGRAMS[path.suffix]
+        raise ValueError(
+            f"{path} is a program, as export-model writes them: {runner} runs it; name a train run instead"
+        )
     if path.is_file():
         return path
     if (path / "plan.json").is_file():

@@ -30,8 +30,9 @@ class Sync:
 
 
 def run(cfg: Sync, files: Sequence[Path], as_json: bool) -> str:
-    """Bring the curves of a run that were written offline to Weights & Biases (WANDB_API_KEY) and MLflow
-    (MLFLOW_TRACKING_URI); what is there already is not sent twice.
+    """Send what trackers wrote offline in a run to Weights & Biases and MLflow.
+
+    WANDB_API_KEY and MLFLOW_TRACKING_URI say where; what is there already is not sent twice.
 
     python -m hpc.launch sync RUN
     """

@@ -64,6 +64,8 @@ class Sum:
     gpu_hours: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     charged_cpu_hours: float = 0.0
     """Those of jobs without GPUs."""
+    beside_gpus_cpu_hours: float = 0.0
+    """Those of jobs with GPUs."""
     queued_hours: float = 0.0
     energy_kwh: float | None = None
     """None: nothing has measured it."""
@@ -79,6 +81,7 @@ class Sum:
             self.cpu_hours[kind] += hours * entry.cpus
             self.gpu_hours[kind] += hours * entry.gpus
             self.charged_cpu_hours += 0.0 if entry.gpus else hours * entry.cpus
+            self.beside_gpus_cpu_hours += hours * entry.cpus if entry.gpus else 0.0
         self.queued_hours += (entry.queued_s or 0.0) / 3600
         if entry.energy_j is not None:
             self.energy_kwh = (self.energy_kwh or 0.0) + entry.energy_j / 3.6e6

@@ -61,6 +61,11 @@ def sentences(book: Book, total: Sum) -> list[str]:
     return [
         f"charged as PLGrid counts: {gpu_hours} GPU-hours, and {number(total.charged_cpu_hours)} CPU-hours of jobs "
         "without GPUs",
+        *(
+            [f"jobs with GPUs had {number(beside)} CPU-hours beside, which some sites charge too, as WCSS does"]
+            if (beside := total.beside_gpus_cpu_hours)
+            else []
+        ),
         f"counted: {sources}",
         "shares: of GPU-hours where a row has any, else of CPU-hours",
         *(["energy: not measured, neither by Slurm nor by the machine"] if total.energy_kwh is None else []),

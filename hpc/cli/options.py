@@ -208,7 +208,7 @@ def flag(verbs: str, what: str, **for_verbs: str) -> bool:
 class ResourceOptions:
     on = option(
         "SITE", one_line, JOBS,
-        "local, debug, slurm, a profile or its FILE.yaml (default: detected); A,B: of two clusters the sooner one",
+        "local, debug, slurm, a profile or its FILE.yaml (default: detected); A,B: the sooner of two",
     )  # fmt: skip
     nodes = option(
         "N", node_counts, PLAN,
@@ -264,13 +264,13 @@ class RunOptions:
     )
     again = flag(
         "STAGE pipeline sweep doctor",
-        "make a new run even if there is one with the same settings",
+        "make a new run, even if one has the same settings",
         doctor="probe anew what was probed before",
     )
     only = flag("STAGE sweep", "refuse if an input is missing, instead of making it first")
     budget = option(
         "50gpuh", hours_to_spend, START,
-        "hours of GPUs, or of cores as 2000cpuh: what costs more is refused, and a run stops when its part is spent",
+        "hours of GPUs, or of cores (2000cpuh): what costs more is refused; a run stops at its part",
     )  # fmt: skip
     dry_run = flag(
         f"{START} search clean replay",
@@ -298,8 +298,8 @@ class VerbOptions:
         "tpe", "NAME", str, "search", "how trials are proposed: tpe, random, or one of optuna's, as optuna:GPSampler"
     )
     by = option(
-        "WORD", str, "search book", "the score of a trial, min:METRIC or max:METRIC (default: the stage's)",
-        book="what a row is: run (default), sweep, person, grant, month or job",
+        "WORD", str, "search book", "the score of a trial, as max:METRIC",
+        book="what a row is: run, sweep, person, grant, month or job",
     )  # fmt: skip
     csv = option("FILE", str, "book", "write the table with all of its numbers as CSV, too")
     latex = option("FILE", str, "book", "write it as LaTeX for a report, too")
@@ -443,7 +443,9 @@ def _instead(name: str) -> str:
     if name in IN_QUOTES:
         return f": sbatch has it; say --sbatch '{name} …', or write it in the profile, under `directives`"
     ours = SBATCH_WORDS.get(name, "") if name.startswith("--") else SBATCH_LETTERS.get(name[:2], "")
-    return f": say {ours} {OPTIONS[ours].metavar}" if ours else f".{did_you_mean(name, OPTIONS)}"
+    if ours:
+        return f": say {ours} {OPTIONS[ours].metavar}"
+    return f".{did_you_mean(name, OPTIONS)} Settings have no dashes: optim.lr=0.001"
 
 
 def _list(words: list[str]) -> str:

@@ -93,7 +93,10 @@ def write_page(args: Arguments, environ: Mapping[str, str]) -> int:
     if args.port and not args.serve:
         raise ConfigError("--port is for page --serve")
     if not os.path.isdir(args.runs):
-        raise ConfigError(f"there is no folder {args.runs}: name the one that holds the runs, with --runs")
+        if args.runs != "runs":  # said, and not there
+            raise ConfigError(f"there is no folder {args.runs}: name the one that holds the runs, with --runs")
+        print("no runs here yet")
+        return DONE
     elsewhere = _states_elsewhere(args.runs, [])
     if args.serve:
         return _serve_page(args, elsewhere)

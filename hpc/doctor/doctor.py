@@ -193,8 +193,8 @@ def _examine_machine(asked: Asked, environ: Mapping[str, str], has_slurm: bool) 
     """Look at this machine, where no Slurm is."""
     why = "--on local" if has_slurm else "There is no Slurm here (no sbatch, or no slurm.conf)"
     print(f"{why}: this is about the machine itself, {os.uname().nodename}", flush=True)
-    folder = asked.runs.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    runs = asked.runs.absolute()
+    folder = next(place for place in (runs, *runs.parents) if place.is_dir())
     seen = looks.all_of(str(folder), [], environ)
     today = time.strftime("%Y-%m-%d")
     path = Path(asked.output or f"{os.uname().nodename.partition('.')[0]}.yaml")

@@ -82,6 +82,10 @@ class State:
         self.site = ""
         """The cluster it is on, if that is reached by ssh from here."""
 
+    def __repr__(self) -> str:
+        done = f" {self.done}/{self.total}" if self.total else ""
+        return f"<State of {self.run}: {self.word}{done}{f'; {self.text}' if self.text else ''}>"
+
     @property
     def ended(self) -> bool:
         return self.word in ENDED

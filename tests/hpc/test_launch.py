@@ -258,7 +258,7 @@ def test_a_row_of_the_table_is_the_option_the_argument_and_the_help(name: str) -
     assert getattr(options.read([verb]), row.field) == row.default
     numbers = (options.whole, options.natural, options.port, options.gigabytes, options.node_counts)
     is_number = row.convert in numbers
-    word = "group" if row.convert is options.readers else "x1"
+    word = {options.readers: "group", options.hours_to_spend: "50gpuh"}.get(row.convert, "x1")
     value = [] if row.convert is None else ["3"] if is_number else [word]
     given = getattr(options.read([verb, name, *value]), row.field)
     assert given == (True if row.convert is None else 3 if is_number else word)
