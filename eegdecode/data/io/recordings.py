@@ -88,7 +88,7 @@ def find(study: Path, files: str = "") -> list[Entry]:
     """
     if not study.is_dir():
         raise ValueError(f"there is no study at {study}: name a folder, or a finished run of synthesize")
-    _say_unread(study)
+    _say_unread(study.absolute())
     if files.endswith(TABLES) and "{" not in files:
         entries = _listed(study, files)
     else:
