@@ -180,7 +180,7 @@ def pages(name: str, run: RunDir, trained: Trained, data: Store) -> dict[str, st
     whole = folds.evaluate(parts, Scoring(n_null=100))
     written["cross_validation"] = folds_report.render(run, Evaluate((Input(name),)), several, parts, whole, f"{name}.")
     boarded = [
-        leaderboard.Row(f"{name} {number}", whose, 60.0 + number, 1.0, 50.0, 70.0, 3, name, name)
+        leaderboard.Row(f"{name} {number}", whose, 60.0 + number, 1.0, 50.0, 70.0, 3, 0.01, name, name)
         for number, whose in enumerate((leaderboard.OURS, leaderboard.LINEAR, leaderboard.PUBLISHED))
     ]
     table = Leaderboard(runs=(), title=name, source=name, version=name, date=name, spread=name, published=PUBLISHED)
