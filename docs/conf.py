@@ -5,6 +5,7 @@ CONTRIBUTING.md, has a page here that stands for it. The verbs are written from 
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -149,6 +150,16 @@ def keep_colons(app: Sphinx, what: str, name: str, obj: object, options: object,
     """In the sentence of a property, napoleon takes what stands before a colon for its type."""
     if what in ("property", "attribute"):
         lines[:] = [line.replace(": ", " – ") for line in lines]
+
+
+class _OfPlace(logging.Filter):
+    """Where the checkout lies is no fault of the pages."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "file name(s) with spaces" not in record.getMessage()
+
+
+logging.getLogger("sphinx.sphinx-gallery").addFilter(_OfPlace())
 
 
 def setup(app: Sphinx) -> None:
