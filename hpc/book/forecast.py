@@ -85,9 +85,7 @@ class History:
         return self._of_stage[stage]
 
     def _read(self, stage: str) -> Iterator[Past]:
-        results = sorted((_time_of(path), path.parent) for path in self._runs.glob(f"{stage}-*/result.json"))
-        for _, folder in reversed(results[-MOST_PAST:]):
-            run = RunDir(folder)
+        for run in finished(self._runs, stage, MOST_PAST):
             try:
                 plan, result = records.plan(run), records.result(run)
             except (Damaged, ConfigError):
@@ -96,7 +94,7 @@ class History:
                 continue
             yield Past(
                 name=run.name,
-                text=without_seeds(_text(run.config)),
+                text=settings_of(run),
                 shape=shape_of(plan["site"]["name"], plan["resources"]),
                 seconds=result["seconds"],
                 metrics=result.get("metrics") or {},
@@ -173,9 +171,16 @@ def length(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"
 
 
-def _text(path: Path) -> str:
+def finished(runs: Path, stage: str, most: int) -> list[RunDir]:
+    """Return the last runs of a stage that have finished, the newest first."""
+    results = [(_time_of(path), path.parent) for path in runs.glob(f"{stage}-*/result.json")]
+    return [RunDir(folder) for _, folder in sorted(results, reverse=True)[:most]]
+
+
+def settings_of(run: RunDir) -> str:
+    """Return the config.yaml of a run without its seeds."""
     try:
-        return path.read_text()
+        return without_seeds(run.config.read_text())
     except OSError:  # it is being deleted
         return ""
 

@@ -5,10 +5,9 @@ finished runs whose settings differ by a seed only; without either, from an assu
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpc.book.forecast import length, without_seeds
+from hpc.book.forecast import finished, length, settings_of, without_seeds
 from hpc.media import many
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps
@@ -128,23 +127,9 @@ def _measured(run: RunDir, resources: Mapping[str, Any]) -> Pace:
 def _like(run: RunDir, config: str) -> list[RunDir]:
     """Return finished runs of the same stage whose settings differ by seeds only, the newest first."""
     stage = run.name.partition("-")[0]
-    results = [(_time_of(path), path.parent) for path in run.path.parent.glob(f"{stage}-*/result.json")]
-    newest = [RunDir(folder) for _, folder in sorted(results, reverse=True)[:MOST_LIKE] if folder != run.path]
-    return [other for other in newest if without_seeds(_text(other.config)) == without_seeds(config)]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # it is being deleted
-        return ""
-
-
-def _time_of(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+    others = [other for other in finished(run.path.parent, stage, MOST_LIKE) if other.path != run.path]
+    settings = without_seeds(config)
+    return [other for other in others if settings_of(other) == settings]
 
 
 def speed(heartbeat: Mapping[str, Any], attempt: int) -> dict[str, Any]:
