@@ -249,3 +249,6 @@ def test_what_is_no_model_is_refused_in_a_sentence(hands: RunDir, tmp_path: Path
         eegdecode.load_model("nothing", runs)
     with pytest.raises(ValueError, match="is no model: name a train run"):
         eegdecode.load_model(tmp_path / "none.pt")
+    (tmp_path / "decoder.pt2").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="decoder.pt2 is a program, as export-model writes them: torch.export.load"):
+        eegdecode.load_model(tmp_path / "decoder.pt2")

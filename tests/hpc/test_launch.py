@@ -71,6 +71,7 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     ("words", "message"),
     [
         (["--node", "2"], "there is no option --node. Did you mean '--nodes'"),
+        (["count", "--lr", "1e-3"], "Settings have no dashes: optim.lr=0.001"),
         (["count", "-N", "2"], "there is no option -N: say --nodes N"),
         (["count", "-t2h"], "there is no option -t2h: say --time 4h"),
         (

@@ -255,6 +255,11 @@ def test_a_run_that_has_ended_is_on_the_page_that_was_there_before(launch: Launc
     launch.wait_for(is_shown, "its supervisor has the page written")
 
 
+def test_where_nothing_has_run_yet_there_is_no_page_and_no_error(launch: Launch) -> None:
+    assert launch("page").stdout == "no runs here yet\n"
+    assert not (launch.folder / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -223,6 +223,7 @@ def test_without_a_slurm_it_looks_at_this_machine(launch: Launch, tmp_path: Path
     out = launch("doctor", "-o", "here.yaml").stdout
     assert "There is no Slurm here (no sbatch, or no slurm.conf): this is about the machine itself" in out
     assert "torch" in (tmp_path / "here.yaml").read_text()
+    assert not (launch.folder / "runs").exists()
     assert "total             6" in launch("count", "n=3", "--on", "here.yaml").stdout
 
 
