@@ -49,7 +49,7 @@ def make_runs(folder: Path, n: int, n_lines: int = 200) -> None:
         plan: dict[str, Any] = {
             "schema": 3, "name": run.name, "label": "pilot" if number % 7 == 0 else "", "settings": settings,
             "stage": "train", "entry": "eegdecode.stages:train", "inputs": {"data": "preprocess-aaaaaaaa"},
-            "sources": ["configs/demo.yaml", settings], "site": {"name": "local", "kind": "local"},
+            "sources": ["configs/demo.yaml", settings], "site": {"name": "cluster", "kind": "slurm"},
             "resources": {"nodes": 2, "ranks_per_node": 4, "gpus_per_node": 4, "cpus_per_rank": 8},
             "meaning": 3, "cwd": "/",
         }  # fmt: skip
@@ -65,7 +65,7 @@ def make_runs(folder: Path, n: int, n_lines: int = 200) -> None:
             "settings": settings, "nodes": 2, "text": "", "host": os.uname().nodename, "pid": 1,
             "pulse": {"time": began + 500, "attempt": 1, "began": began, "done": n_lines, "total": n_lines, "what": ""},
         }  # fmt: skip
-        submitted = {"job": "1", "label": plan["label"], "settings": settings, "kind": "local", "time": began - 5}
+        submitted = {"job": "1", "label": plan["label"], "settings": settings, "kind": "slurm", "time": began - 5}
         if number % 10 == 3:  # it goes on, as far as its folder says
             append_line(run.submissions, submitted)
             run.supervisor.parent.mkdir()

@@ -24,7 +24,7 @@ from hpc.runs.status import State
 from hpc.slurm.squeue import Queue
 
 PAGE, CACHE = "page.html", ".page"
-FORM = 1
+FORM = 2
 """Raised when what is cached of a run changes its form."""
 AT_END_S, WHILE_S = 60.0, 600.0
 """How old the page is at least when the end of a run, or one that goes on, has it written anew."""
@@ -94,7 +94,7 @@ def make(runs: str, elsewhere: Sequence[State] = (), *, caches: bool = False) ->
     rows, cache = [], {}
     for state, run in (*here, *there):
         name = os.path.relpath(run.folder, runs)
-        shown, cache[name] = row.of(state, run, runs, now, before.get(name))
+        shown, cache[name] = row.of(state, run, runs, before.get(name))
         rows.append(shown)
     groups.put(rows, runs)
     if caches:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hpc import media
+from hpc.book import allocations
 from hpc.config import plugins
 from hpc.overview import curves
 from hpc.runs import records
@@ -21,11 +22,13 @@ Row = dict[str, Any]
 PICTURES, PAGES = (".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif"), (".html",)
 MOST_FILES, MOST_METRICS, MOST_LETTERS = 12, 60, 300
 """How many pictures or pages, and figures, are listed; how long a text is."""
-LOOKED_AT = ("", "out", "events.jsonl", "attempts.jsonl", "metrics.jsonl", RESULT, "plan.json")
+LOOKED_AT = (
+    "", "out", "events.jsonl", "attempts.jsonl", "metrics.jsonl", "jobs/allocations.jsonl", RESULT, "plan.json",
+)  # fmt: skip
 """The files of a run that say whether anything has changed."""
 
 
-def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[Row, Any]:
+def of(state: State, run: RunDir, runs: str, before: Any) -> tuple[Row, Any]:
     """Return the row of a run, and what is to be kept of it.
 
     Parameters
@@ -36,8 +39,6 @@ def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[R
         Its folder; of a run on a cluster, that of what was fetched, if it is there.
     runs
         The folder of the page: links begin there.
-    now
-        The time of the page.
     before
         What was kept of it before, or None.
     """
@@ -49,12 +50,7 @@ def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[R
         entry = [None, {"damage": f"its files are damaged: {type(error).__name__}: {error}"}]
     files: dict[str, Any] = dict(entry[1])
     damage = files.pop("damage", "")
-    seconds, node_s, ranks_s, gpu_s = files.pop("spent", (0.0, 0.0, 0.0, 0.0))
-    if state.word == "running" and state.time is not None:
-        layout = files.get("layout", [1, 0, 0])
-        running_s, nodes = max(0.0, now - state.time), state.nodes or 1
-        seconds, node_s = seconds + running_s, node_s + running_s * nodes
-        ranks_s, gpu_s = ranks_s + running_s * nodes * layout[0] * layout[2], gpu_s + running_s * nodes * layout[1]
+    seconds, node_s, cpu_s, gpu_s = files.pop("spent", (0.0, 0.0, 0.0, 0.0))
     row: Row = {
         "run": state.run,
         "name": state.name,
@@ -76,7 +72,7 @@ def of(state: State, run: RunDir, runs: str, now: float, before: Any) -> tuple[R
         "attempt": state.attempt,
         "hours": round(seconds / 3600, 4),
         "node_hours": round(node_s / 3600, 4),
-        "cpu_hours": round(ranks_s / 3600, 4),
+        "cpu_hours": round(cpu_s / 3600, 4),
         "gpu_hours": round(gpu_s / 3600, 4),
         **files,
     }
@@ -119,8 +115,6 @@ def _files_of(run: RunDir, runs: str) -> dict[str, Any]:
     """Return what the files of a run say, but for its state."""
     plan, result, _ = records.whole(run, is_heard=True)
     place = os.path.relpath(run.folder, runs)
-    resources: Mapping[str, Any] = plan.get("resources", {})
-    layout = [int(resources.get(name, 0) or 0) for name in ("ranks_per_node", "gpus_per_node", "cpus_per_rank")]
     attempts = records.attempts(run)
     submitted = records.submissions(run)
     declared = plugins.shown(plan.get("entry", ""), "curves")
@@ -132,8 +126,7 @@ def _files_of(run: RunDir, runs: str) -> dict[str, Any]:
         "began": attempts[0]["started"] if attempts else None,
         "ended": result.get("ended") or (attempts[-1].get("ended") if attempts else None),
         "attempts": len(attempts),
-        "layout": layout,
-        "spent": _spent(attempts, layout, resources),
+        "spent": _spent(run, plan),
         "metrics": _metrics(result.get("metrics") or {}),
         "curves": curves.read(f"{run.folder}/metrics.jsonl", declared),
         "pages": pages,
@@ -146,16 +139,14 @@ def _files_of(run: RunDir, runs: str) -> dict[str, Any]:
 OWN = ("config.yaml", "metrics.jsonl", "events.jsonl", RESULT)
 
 
-def _spent(attempts: Sequence[Any], layout: Sequence[int], resources: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the seconds of all attempts, and those of nodes, of cores and of GPUs."""
-    seconds = node_s = cores_s = gpu_s = 0.0
-    for line in attempts:
-        took_s = max(0.0, line.get("ended", line["started"]) - line["started"])
-        nodes = line.get("nodes") or resources.get("nodes") or 1
-        ranks = line.get("ranks") or nodes * layout[0]
-        seconds, node_s = seconds + took_s, node_s + took_s * nodes
-        cores_s, gpu_s = cores_s + took_s * ranks * layout[2], gpu_s + took_s * nodes * layout[1]
-    return seconds, node_s, cores_s, gpu_s
+def _spent(run: RunDir, plan: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the wall time of a run, and that of its nodes, cores and GPUs, as `hpc book` counts them."""
+    had = allocations.by_records(run, plan)
+    seconds = sum(each.seconds for each in had)
+    return seconds, *(
+        sum(each.seconds * count for each, count in zip(had, counts))
+        for counts in ([each.nodes for each in had], [each.cpus for each in had], [each.gpus for each in had])
+    )
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[list[Any]]:

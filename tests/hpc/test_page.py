@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from bench.page import make_runs
+from hpc.book.entries import Book
 from hpc.overview import curves, groups, page, page_writer, row, server
-from hpc.runs import status
+from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
@@ -62,6 +63,19 @@ def test_a_row_has_what_one_asks_about_a_run(runs: Path) -> None:
     assert (failed["word"], failed["text"], failed["value"]) == ("failed", "rank 3: CUDA error", None)
 
 
+def test_its_hours_are_those_of_the_book(runs: Path) -> None:
+    """A job that waits for nodes between two attempts is paid for too."""
+    run = RunDir(runs / "train-00000001")
+    began = records.attempts(run)[0]["started"] - 300
+    had = {"job": "7", "restarts": 0, "nodes": 2, "cpus": 128, "gpus": 8}
+    append_line(run.allocations, {**had, "began": began})
+    append_line(run.allocations, {"job": "7", "restarts": 0, "ended": began + 1800})
+    page.write(str(runs))
+    row_, (sum_,) = shown(runs)["train-00000001"], Book([run]).sums("run")
+    assert (row_["hours"], row_["node_hours"], row_["cpu_hours"], row_["gpu_hours"]) == (0.5, 1.0, 64.0, 4.0)
+    assert sum(sum_.hours.values()) == pytest.approx(0.5) and sum(sum_.gpu_hours.values()) == pytest.approx(4.0)
+
+
 def test_a_damaged_run_is_a_row_with_the_reason_and_hides_no_other(runs: Path) -> None:
     (runs / "train-00000002/metrics.jsonl").unlink()
     (runs / "train-00000002/metrics.jsonl").mkdir()
@@ -78,12 +92,12 @@ def test_a_damaged_run_is_a_row_with_the_reason_and_hides_no_other(runs: Path) -
 def test_what_has_not_changed_is_not_read_again(runs: Path) -> None:
     run = RunDir(runs / "train-00000001")
     state = status.look(run, Queue())
-    first, kept = row.of(state, run, str(runs), 0.0, None)
+    first, kept = row.of(state, run, str(runs), None)
     kept_on_disk = json.loads(json.dumps(kept))
-    again, same = row.of(state, run, str(runs), 0.0, kept_on_disk)
+    again, same = row.of(state, run, str(runs), kept_on_disk)
     assert same is kept_on_disk and again == json.loads(json.dumps(first))
     append_line(run.metrics, {"step": 31, "val_loss": 9.0})
-    later, other = row.of(state, run, str(runs), 0.0, kept_on_disk)
+    later, other = row.of(state, run, str(runs), kept_on_disk)
     assert other is not kept_on_disk and later["curves"]["val_loss"][1][-1] == 9.0
 
 
