@@ -26,6 +26,9 @@ import bed_packages  # noqa: E402  a part of env/bed, which is no package
 EXAMPLE = Path(__file__).parent / "hpc" / "example"
 # Two processes with two threads each on two cores wait for each other at every step, ten times slower than with one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As most users have it. In an image that sets it, each of a thousand commands would compile all that it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell that starts us in the background makes us ignore Ctrl-C, and those we start too: some tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, TypeGuard
 
 _NAMES: set[str] = set()
 """Modules that are imported in two parts, and packages all of whose modules are."""
@@ -55,10 +55,15 @@ class _Finder:
             return None
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
-        if spec is None or type(spec.loader) is not SourceFileLoader or spec.submodule_search_locations is not None:
+        if spec is None or not _is_plain(spec.loader) or spec.submodule_search_locations is not None:
             return spec
         spec.loader = _Loader(name, spec.loader.path)
         return spec
+
+
+def _is_plain(loader: object) -> "TypeGuard[SourceFileLoader]":
+    """Whether a loader runs what stands in the file: others, of pytest or typeguard, change it first."""
+    return type(loader) is SourceFileLoader or hasattr(loader, "compiles_as_python_does")
 
 
 class _Loader(SourceFileLoader):

@@ -105,8 +105,8 @@ def searched(stage: Any) -> Searched | None:
 
 
 def estimates(other: str) -> Callable[[Stage], Stage]:
-    """Decorate a stage that finds out how long another one would take with the same settings and as many ranks: `hours`
-    among its metrics. A plan of that other stage then says what it costs."""
+    """Decorate a stage that finds out how long another one of its module would take with the same settings and as many
+    ranks: `hours` among its metrics. A plan of that other stage then says what it costs."""
 
     def register(stage: Stage) -> Stage:
         stage.estimates = other  # type: ignore[attr-defined]
@@ -116,8 +116,10 @@ def estimates(other: str) -> Callable[[Stage], Stage]:
 
 
 def estimators(name: str) -> list[str]:
-    """Return the stages that estimate a stage; one that cannot be imported here estimates none."""
-    return [each for each in names() if each != name and _estimated_by(each) == name]
+    """Return the stages of the same module that estimate a stage: to import others, to ask them, would take long."""
+    module = entry(name).partition(":")[0]
+    others = [each for each in names() if each != name and entry(each).partition(":")[0] == module]
+    return [each for each in others if _estimated_by(each) == name]
 
 
 def _estimated_by(name: str) -> str:

@@ -5,13 +5,16 @@ It is also the `__main__.py` of every archive, and so uses nothing of ours.
     runs/.code/3f2a91c0d4e5b6a7/code.zip     the code, one file for all nodes, with manifest.json beside it
     /tmp/hpc-1000/code-3f2a91c0d4e5b6a7/     the copy on a node, each file as the manifest says
     /tmp/hpc-1000/code-3f2a91c0d4e5b6a7.use  locked by each process that has imported from it
+    /tmp/hpc-1000/code-3f2a91c0d4e5b6a7.pyc/ what Python has compiled of it, by the content of each source
 """
 
 import errno
 import fcntl
 import hashlib
 import importlib.machinery
+import importlib.util
 import json
+import marshal
 import os
 import runpy
 import shutil
@@ -21,7 +24,10 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 ARCHIVE, MANIFEST, IMPORTS = "code.zip", "manifest.json", "imports.json"
@@ -68,6 +74,7 @@ def main(argv: list[str], environ: MutableMapping[str, str]) -> None:
     sys.path[:] = imports + [place for place in sys.path if place != argv[0]]
     environ["PYTHONPATH"] = os.pathsep.join([*imports, *filter(None, [environ.get("PYTHONPATH")])])
     environ[UNPACKED] = str(folder)
+    keep_compiled(folder)
     sys.argv = argv[at:]
     runpy.run_module(argv[at], run_name="__main__", alter_sys=True)
 
@@ -208,6 +215,49 @@ def _put(path: Path, content: bytes, executable: bool) -> None:
     os.replace(partial, path)
 
 
+def keep_compiled(copy: Path) -> None:
+    """Have this process keep what it compiles of a copy, and take what others on this node have kept."""
+    details = (ExtensionFileLoader, EXTENSION_SUFFIXES), (Compiled, SOURCE_SUFFIXES)
+
+    def finder(folder: str) -> FileFinder:
+        if folder != str(copy) and not folder.startswith(f"{copy}/"):
+            raise ImportError
+        return FileFinder(folder, *details)
+
+    Compiled.folder = compiled_of(copy)
+    sys.path_hooks.insert(0, finder)
+    sys.path_importer_cache.clear()
+
+
+def compiled_of(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.pyc")
+
+
+class Compiled(SourceFileLoader):
+    """Compiles a file, unless the very same content was compiled before. A rank imports hundreds of files, and Python's
+    own bytecode is found by the time of a source, which says too little of a file that anybody may have edited."""
+
+    folder: Path
+    compiles_as_python_does = True
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_data(self.path)
+        named = f"{sys.flags.optimize} {self.path}\0".encode(errors="surrogateescape")
+        key = hashlib.sha256(importlib.util.MAGIC_NUMBER + named + source).hexdigest()
+        kept = self.folder / f"{key}.{sys.implementation.cache_tag}"
+        with suppress(OSError):
+            digest, data = (content := kept.read_bytes())[:32], content[32:]
+            if hashlib.sha256(data).digest() == digest:
+                code: CodeType = marshal.loads(data)
+                return code
+        code = self.source_to_code(source, self.path)
+        data = marshal.dumps(code)
+        with suppress(OSError):  # a full disk: then the next one compiles it too
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            _put(kept, hashlib.sha256(data).digest() + data, executable=False)
+        return code
+
+
 def unused(own: Path, since_s: float) -> Iterator[Path]:
     """Yield the copies below one of `own_folders` that no process uses, nor has begun to use for so long."""
     for use in sorted(own.glob("code-*.use")):
@@ -228,6 +278,7 @@ def unused(own: Path, since_s: float) -> Iterator[Path]:
 def delete(copy: Path) -> None:
     copy.with_name(f"{copy.name}.use").unlink(missing_ok=True)  # first: half a copy must not count
     shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(compiled_of(copy), ignore_errors=True)
 
 
 if __name__ == "__main__":

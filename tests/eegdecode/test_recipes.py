@@ -57,8 +57,13 @@ class Ran:
     runs: dict[str, RunDir]
 
 
+ON_LOCAL = {"motor-eegnet", "tfc"}
+"""As processes of their own; of the others all stages run in one, which imports torch once."""
+
+
 def run(launch: Launch, name: str, *words: str) -> Ran:
-    launch("pipeline", str(FOLDER / f"{name}.yaml"), "--preset", "size=tiny", "--on", "local", *words)
+    on = "local" if name in ON_LOCAL else "debug"
+    launch("pipeline", str(FOLDER / f"{name}.yaml"), "--preset", "size=tiny", "--on", on, *words)
     runs = {science.section: RunDir(launch.folder / "runs" / science.name) for science in sciences(name, words)}
     return Ran(name, words, runs)
 

@@ -59,6 +59,19 @@ def test_help_names_every_verb_and_exit_code(launch: Launch) -> None:
     assert launch("-h").stdout == text
 
 
+def test_a_plan_imports_the_modules_of_its_stages_alone(launch: Launch) -> None:
+    """Of twenty stages one is started: it waits for none of the others, nor for what they import."""
+    code = (
+        "import os, sys; from hpc.launch import main; "
+        "main(['count', 'n=2', '--on', 'local', '--dry-run'], os.environ); print(*sys.modules, file=sys.stderr)"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=launch.folder, env=launch.environ, capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    assert {"hpc", "counting", "omegaconf"} <= imported
+    assert not imported & {"eegdecode", "numpy", "torch", "mne", "scipy"}
+
+
 def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
     from hpc.config import stages
 
