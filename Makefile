@@ -4,11 +4,12 @@ VENV ?= .venv
 python := $(VENV)/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help env env-test env-dev env-docs demo docs test quick quick-each lint wheel bed soak fuzz bench reference release clean
+.PHONY: help env env-test env-dev env-docs demo docs test test-slow quick quick-each lint wheel bed soak fuzz bench reference release clean
 
 help:
 	@echo "make demo        decode EEG from a small study made here, with a report to look at (a minute after set-up)"
 	@echo "make test        all that CI runs, the tests on a real Slurm included"
+	@echo "make test-slow   the same with the further members of large families of tests, as a scheduled CI runs them"
 	@echo "make quick       lint and the tests without processes, under a minute"
 	@echo "make quick-each  the same on each of Python 3.11, 3.12 and 3.13 that is here"
 	@echo "make lint        ruff, mypy and the layers"
@@ -42,6 +43,10 @@ demo: env
 # on its version runs on a second one too (env/bed, 22.05 and 24.11)
 test: env-test bed lint
 	$(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto
+
+# Not in CI at each commit: of large families of tests the members marked slow, too
+test-slow: env-test bed lint
+	$(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto --slow
 
 quick: env-test lint
 	$(python) -m pytest -n 2 -m "not ranks and not slurm and not docs"

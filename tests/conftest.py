@@ -1,6 +1,7 @@
 """What every tier shares: the real command line in a folder of its own, and a real Slurm.
 
-Tiers: no mark (pure functions, real files), ranks (real processes), slurm (the bed, or --site NAME), gpu, docs.
+Tiers: no mark (pure functions, real files), ranks (real processes), slurm (the bed, or --site NAME), gpu, docs; and
+slow, which run with --slow alone: further members of a large family, of which some run each time.
 """
 
 import os
@@ -41,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run tests marked both_slurms a second time, on this Slurm (see env/bed start --slurm); "
         "auto: 24.11, or 22.05 where the system's is 24.11",
     )  # fmt: skip
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -221,6 +223,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Start the longest tests first, and those that wait for a Slurm, so that other tests fill the time it waits."""
     other = other_slurm(config)
     items[:] = [item for item in items if not (release_of(item) and parameter(item, "on") == "local")]
+    if not config.getoption("slow") and (slow := [item for item in items if item.get_closest_marker("slow")]):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     for item in items:
         if item.get_closest_marker("slurm"):
             item.user_properties.append(("slurm", config.getoption("--site") or release_of(item) or "system"))
