@@ -9,8 +9,13 @@ from tests.conftest import Launch
 from tests.eegdecode.layouts import LAYOUTS
 
 
+EACH_TIME = ("bids", "mat_struct", "file_a_condition")
+
+
 @pytest.mark.ranks
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in EACH_TIME else pytest.mark.slow) for name in LAYOUTS]
+)
 def test_two_commands_lead_from_a_folder_to_a_verdict(name: str, launch: Launch) -> None:
     LAYOUTS[name](launch.folder / name)
     said = launch("init", name).stdout
