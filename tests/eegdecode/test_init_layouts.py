@@ -8,7 +8,6 @@ from hpc.runs.rundir import RunDir, read_json
 from tests.conftest import Launch
 from tests.eegdecode.layouts import LAYOUTS
 
-
 EACH_TIME = ("bids", "mat_struct", "file_a_condition")
 
 
