@@ -76,6 +76,13 @@ def test_ci_here_runs_what_the_readme_says_and_wants_a_slurm() -> None:
     assert "```sh\nmake test\n```" in (ROOT / "README.md").read_text()
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone where a folder is no package: of two it would leave one out."""
+    loose = [path for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
+    names = [path.name for path in loose]
+    assert sorted(name for name in {*names} if names.count(name) > 1) == []
+
+
 def test_the_front_door_names_every_target() -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert make_targets(said) == targets_there() - {"help"}
