@@ -20,7 +20,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 class ExportModel:
     """Which file is written."""
 
-    output: str = ""  # the file to write, NAME.pt2 for torch.export or NAME.onnx
+    output: str = ""  # the file to write, NAME.pt2 for torch.export or NAME.onnx (default: RUN.pt2, here)
     runs: str = "runs"  # the folder that holds the run folders
     length_s: float | None = None  # length of a window in seconds, for models that were trained on whole trials
 
@@ -33,9 +33,9 @@ def run(cfg: ExportModel, files: Sequence[Path], as_json: bool) -> str:
     """
     if len(files) != 1:
         raise ValueError(f"export-model writes one model, but got {len(files)}: give a line for each")
-    path = Path(cfg.output)
+    path = Path(cfg.output or f"{files[0].name}.pt2")
     if path.suffix not in ENDINGS:
-        raise ValueError(f"say which file to write, -o NAME.pt2 or -o NAME.onnx, but got {cfg.output or 'none'}")
+        raise ValueError(f"say which file to write, -o NAME.pt2 or -o NAME.onnx, but got {cfg.output}")
     if path.suffix == ".onnx" and (lacking := [name for name in PACKAGES if not find_spec(name)]):
         raise ValueError(
             f'to write {path} needs {" and ".join(lacking)}: pip install "hpc-eegdecode[onnx]", or write a .pt2'

@@ -222,10 +222,18 @@ def test_a_trained_model_is_written_as_a_program_with_its_recipe(hands: RunDir, 
     assert json.loads(about["recipe"])["channels"] == ["Fz", "Cz", "Pz"]
 
 
+def test_without_a_name_it_is_named_as_the_run_is(
+    hands: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert export.run(ExportModel(), [hands.path], as_json=False).startswith(f"wrote {hands.name}.pt2: ")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{hands.name}.pt2"]
+
+
 def test_what_cannot_be_written_is_refused_and_leaves_no_file(
     hands: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("", "decoder.txt"):
+    for name in ("decoder", "decoder.txt"):
         with pytest.raises(ValueError, match="say which file to write, -o NAME.pt2 or -o NAME.onnx"):
             export.run(ExportModel(name), [hands.path], as_json=False)
     monkeypatch.setattr(export, "PACKAGES", ("onnx_of_mars",))
