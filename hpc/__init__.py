@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hpc.config.secrets import Secret
     from hpc.config.stages import checked_by
     from hpc.errors import ConfigError
-    from hpc.notebook import Run, RunFailed, RunRecord, RunTable, runs, submit
+    from hpc.notebook import Run, RunFailed, RunRecord, RunTable, dry_run, runs, submit
     from hpc.rank.context import Context, Input, Preempted, World
     from hpc.runs.rundir import RunDir
 
@@ -24,7 +24,7 @@ __version__ = "0.2.0"
 __all__ = [
     "DONE", "FAILED", "HUNG", "NEVER", "REFUSED", "STOPPED", "USAGE",
     "Choices", "ConfigError", "Context", "Input", "Preempted", "Run", "RunDir", "RunFailed", "RunRecord", "RunTable",
-    "Secret", "World", "checked_by", "runs", "submit",
+    "Secret", "World", "checked_by", "dry_run", "runs", "submit",
 ]  # fmt: skip
 
 _AT = {
@@ -41,6 +41,7 @@ _AT = {
     "Secret": "hpc.config.secrets",
     "World": "hpc.rank.context",
     "checked_by": "hpc.config.stages",
+    "dry_run": "hpc.notebook",
 }
 _ROOMS = ("runs", "submit")
 """Functions that are packages too: see hpc/room.py."""

@@ -1,5 +1,6 @@
 """Runs from Python: in a notebook or a script, by the functions of the verbs.
 
+print(hpc.dry_run("train", "motor-eegnet", {"optim.lr": 1e-3}, nodes=2, on="slurm"))
 run = hpc.submit("train", "motor-eegnet", {"optim.lr": 1e-3}, nodes=2, on="slurm")
 run.status().word, run.logs(), run.wait(), run.result()
 pandas.DataFrame(hpc.runs())
@@ -33,7 +34,7 @@ from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
 from hpc.site import allocation
 from hpc.slurm.squeue import Queue
-from hpc.submit import executors, start, watch
+from hpc.submit import costs, executors, start, watch
 
 OPTIONS = {row.field: row for row in options.OPTIONS.values() if row.fits("STAGE")}
 """What `submit` takes besides nodes, on and runs: the options of a stage on the command line."""
@@ -100,11 +101,41 @@ def submit(
     return Run._of(plans[-1].run, chain)
 
 
+def dry_run(
+    stage: str,
+    config: str | Path | Sequence[str | Path] | Mapping[str, Any] = (),
+    settings: Mapping[str, Any] | None = None,
+    *,
+    nodes: int | str | None = None,
+    on: str | None = None,
+    runs: str | Path = "runs",
+    **options: Any,
+) -> str:
+    """Return the plan that `submit` would carry out, as `hpc STAGE … --dry-run` prints it: what would run where, for
+    how long, with which code and inputs, and what it costs. Nothing is written and nothing is started.
+
+    Parameters
+    ----------
+    stage, config, settings, nodes, on, runs, options
+        As those of `submit`.
+
+    Raises
+    ------
+    hpc.ConfigError
+        What is wrong with the request, in a sentence.
+    """
+    args = _arguments(stage, config, settings, {"nodes": nodes, "on": on, "runs": runs, **options}, dry_run=True)
+    plans = planner.make(args, os.environ)
+    in_all = costs.in_all(plans, args.max_parallel)
+    return "\n\n".join([*(plan.render() for plan in plans), *([f"in all  {in_all}"] if in_all else [])])
+
+
 def _arguments(
     stage: str,
     config: str | Path | Sequence[str | Path] | Mapping[str, Any],
     settings: Mapping[str, Any] | None,
     given: Mapping[str, Any],
+    dry_run: bool = False,
 ) -> Arguments:
     """The request as a parsed line of the command line."""
     if stage in ("sweep", "search", "bench"):
@@ -125,7 +156,7 @@ def _arguments(
         if value is None or value is False:
             continue
         line.append(OPTIONS[name].name if value is True else f"{OPTIONS[name].name}={value}")
-    return options.read(line)
+    return options.read([*line, "--dry-run"] if dry_run else line)
 
 
 def _text(value: Any) -> str:

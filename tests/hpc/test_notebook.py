@@ -74,6 +74,16 @@ def test_what_follows_a_run_that_failed_says_so(here: Path) -> None:
     assert run.stop() == f"{run.name} was not started" and not run.path.exists() and run.logs() == ""
 
 
+def test_a_plan_is_read_from_python_and_starts_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "two.yaml").write_text(PIPELINE)
+    plan = hpc.dry_run("count", {"n": 3}, on="local", ranks=2)
+    assert plan.startswith("run     count-") and "2 ranks" in plan and "config  14 values from n=3" in plan
+    assert hpc.dry_run("pipeline", "two.yaml", on="local").count("run     count-") == 2
+    assert [path.name for path in here.iterdir()] == ["two.yaml"] and capsys.readouterr().out == ""
+    with pytest.raises(hpc.ConfigError, match="count has no setting 'nn'"):
+        hpc.dry_run("count", {"nn": 3})
+
+
 @pytest.mark.parametrize(
     ("stage", "config", "options", "sentence"),
     [

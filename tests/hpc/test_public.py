@@ -16,8 +16,8 @@ from tests.conftest import ROOT
 PUBLIC = {
     "hpc": [
         "Choices", "ConfigError", "Context", "DONE", "FAILED", "HUNG", "Input", "NEVER", "Preempted", "REFUSED", "Run",
-        "RunDir", "RunFailed", "RunRecord", "RunTable", "STOPPED", "Secret", "USAGE", "World", "checked_by", "runs",
-        "submit",
+        "RunDir", "RunFailed", "RunRecord", "RunTable", "STOPPED", "Secret", "USAGE", "World", "checked_by", "dry_run",
+        "runs", "submit",
     ],
     "eegdecode": [
         "Decoder", "EEGClassifier", "EEGRegressor", "Predictions", "RECIPES", "load_model", "open", "open_store",
