@@ -119,7 +119,8 @@ class Launch:
 
     def end(self) -> None:
         """Release the runs that a failed test has held, and end the processes that watch them."""
-        open_gate(*(RunDir(path.parent) for path in self.folder.rglob("plan.json")))
+        # Not rglob, which ends at a folder that a run has just folded up
+        open_gate(*(RunDir(folder) for folder, _, names in os.walk(self.folder) if "plan.json" in names))
         for process in self.started:
             if process.poll() is None:
                 process.kill()

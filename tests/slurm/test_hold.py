@@ -101,9 +101,11 @@ def test_it_comes_back_although_the_controller_dies_when_it_has_taken_the_requeu
 def test_nothing_is_stuck_if_the_job_dies_with_the_controller_that_has_taken_its_requeue(
     launch: Launch, beds: Beds
 ) -> None:
-    """The controller may remember the requeue, or take the job for running, or see that it is gone."""
+    """The controller may remember the requeue, or take the job for running, until its walltime, or see that it is
+    gone."""
     launch.environ |= start(beds)
-    run, watcher = under_way(launch_with_a_deadly_scontrol(launch), "count", "n=6", "--nodes", "2", on="bed")
+    words = ("count", "n=6", "--nodes", "2", "--time", "3m")
+    run, watcher = under_way(launch_with_a_deadly_scontrol(launch), *words, on="bed")
     signal_batch(launch, run, "USR2")
     launch.wait_for((launch.folder / "died").exists, "the controller is dead")
     watcher.kill()
