@@ -89,8 +89,9 @@ def _values(path: Path, file: BinaryIO, storage: Storage) -> torch.Tensor:
         with zipfile.ZipFile(file) as archive:
             _refuse_big_endian(path, archive, storage.member)
             content = archive.read(storage.member)
+    elif storage.start is None:
+        raise guard.Refused(f"{path} is damaged: the values of a tensor that it names are not in it: fetch it again")
     else:
-        assert storage.start is not None
         file.seek(storage.start)
         content = file.read(storage.n_bytes)
     if len(content) < storage.n_bytes:

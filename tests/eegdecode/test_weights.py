@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,11 +17,12 @@ import torch
 from torch import nn
 
 from eegdecode import models
+from eegdecode.data.io.guard import Refused
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.signals import SignalSpec
 from eegdecode.training import transfer
 from eegdecode.training.config import Start
-from eegdecode.weights import inspect
+from eegdecode.weights import inspect, tensors
 from eegdecode.weights.files import WeightsFile, look
 from eegdecode.weights.inspect import Inspect
 from eegdecode.weights.matching import match
@@ -83,6 +85,17 @@ def safetensors(parameters: dict[str, torch.Tensor]) -> bytes:
 def test_every_form_says_the_same(form: str, tmp_path: Path) -> None:
     WRITERS[form](Net(), tmp_path / "file")
     assert look(tmp_path / "file").shapes == shapes(Net())
+
+
+def test_a_file_before_1_6_whose_list_of_storages_is_damaged_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    torch.save({"x": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    key = re.findall(rb"\d{6,}", content)[-1]
+    begin, _, end = content.rpartition(key)  # the last time it is named: in the list
+    path.write_bytes(begin + b"9" * len(key) + end)
+    with pytest.raises(Refused, match=r"old.pt is damaged: the values of a tensor that it names are not in it"):
+        tensors.read(look(path))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

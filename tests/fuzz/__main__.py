@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
-    names = [word.partition(":")[0] for word in args.only] or list(BY_NAME)
+    names = list(dict.fromkeys(word.partition(":")[0] for word in args.only)) or list(BY_NAME)
     if unknown := [name for name in names if name not in BY_NAME]:
         parser.error(f"there is no format {unknown[0]!r}: {', '.join(BY_NAME)}")
     chosen = [int(word.partition(":")[2]) for word in args.only if ":" in word]
