@@ -17,7 +17,7 @@ help:
 	@echo "make wheel       what pip installs elsewhere, in dist/"
 	@echo "make env         the environment of the demo, in .venv; make env-test: that of the tests; make env-dev: the linters' and build; make env-docs: Sphinx"
 	@echo "make bed         Slurm's packages, for the tests that need one (root on Debian or Ubuntu)"
-	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes)"
+	@echo "make soak        twenty random faults on a real Slurm, and whether the run ends the same (ten minutes); LIKE=strict: on an unkind one"
 	@echo "make fuzz        3000 damaged and hostile files of every format, and what becomes of each; N=20000 for more"
 	@echo "make bench       the figures we claim, beside those of the peers"
 	@echo "make reference   docs/reference, from the code"
@@ -71,10 +71,11 @@ wheel: env-dev
 bed:
 	@env/bed install || { [ "$(REQUIRE_SLURM)" != 1 ] && echo "so the tests marked slurm will be skipped"; }
 
-# Not in CI: twenty faults drawn at random, at random times, on a real Slurm of this machine. Ten minutes
+# Not in CI: twenty faults drawn at random, at random times, on a real Slurm of this machine. Ten minutes; LIKE=strict: on one
+# as unkind as a cluster's, twenty
 soak: env
 	@env/bed install
-	eval "$$(env/bed start)" && trap 'env/bed stop' EXIT && export OMP_NUM_THREADS=1 && \
+	eval "$$(env/bed start $(if $(LIKE),--like $(LIKE)))" && trap 'env/bed stop' EXIT && export OMP_NUM_THREADS=1 && \
 	$(python) -m hpc.launch pipeline configs/drill.yaml --on local && \
 	$(python) -m hpc.launch drill train configs/drill.yaml --nodes 2 --ranks 1 --on bed --hang 15s --repeat $(or $(N),20)
 
