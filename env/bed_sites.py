@@ -228,6 +228,8 @@ def why_no_cgroups(directory: Path) -> str:
             for name in ("cpuset.cpus", "cpuset.mems"):  # a new cpuset is empty, and takes no process
                 if (folder / name).exists():
                     (folder / name).write_text((folder.parent / name).read_text())
+        # As systemd has it: a disk that is mounted later, as a drill does, is there for the node daemons too
+        subprocess.run(["mount", "--make-shared", "/"], capture_output=True, check=False)
         (directory / "cgroup").mkdir(exist_ok=True)
         (directory / "contained.sh").write_text(contained_sh(directory))
         (directory / "contained.sh").chmod(0o755)
@@ -253,7 +255,7 @@ def contained_sh(directory: Path) -> str:
 #!/bin/sh
 set -e
 {moves}
-exec unshare --cgroup --mount --propagation private sh -c {shlex.quote(script)} contained "$@"
+exec unshare --cgroup --mount --propagation slave sh -c {shlex.quote(script)} contained "$@"
 """
 
 
