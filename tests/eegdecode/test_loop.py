@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import math
 import os
 import traceback
 from dataclasses import replace
@@ -213,6 +214,9 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
     ("knobs", "message"),
     [
         ({"lr": 0.0}, "^lr must be above 0, got 0.0$"),
+        ({"lr": math.nan}, "^lr must be above 0, got nan$"),
+        ({"lr": math.inf}, "^lr must be finite, got inf$"),
+        ({"weight_decay": math.nan}, "^weight_decay must be at least 0, got nan$"),
         ({"clip_norm": -1.0}, "^clip_norm must be above 0, got -1.0$"),
         ({"weight_decay": -0.1}, "^weight_decay must be at least 0, got -0.1$"),
         ({"steps": 0}, "steps, validate_every and checkpoint_every must be at least 1, got 0"),

@@ -1,5 +1,6 @@
 """The optimizer, its learning-rate schedule, averages of the parameters, and the precision of computing."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -168,9 +169,11 @@ class Optim:
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not either
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.weight_decay < 0:
+        if math.isinf(self.lr):
+            raise ValueError("lr must be finite, got inf")
+        if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
