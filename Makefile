@@ -39,14 +39,16 @@ env-docs:
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
 
+tests := $(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto
+
 # Four at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
 # on its version runs on a second one too (env/bed, 22.05 and 24.11)
 test: env-test bed lint
-	$(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto
+	$(tests)
 
 # Not in CI at each commit: of large families of tests the members marked slow, too
 test-slow: env-test bed lint
-	$(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto --slow
+	$(tests) --slow
 
 quick: env-test lint
 	$(python) -m pytest -n 2 -m "not ranks and not slurm and not docs"

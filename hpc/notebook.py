@@ -34,7 +34,7 @@ from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
 from hpc.site import allocation
 from hpc.slurm.squeue import Queue
-from hpc.submit import costs, executors, start, watch
+from hpc.submit import executors, start, watch
 
 OPTIONS = {row.field: row for row in options.OPTIONS.values() if row.fits("STAGE")}
 """What `submit` takes besides nodes, on and runs: the options of a stage on the command line."""
@@ -126,8 +126,7 @@ def dry_run(
     """
     args = _arguments(stage, config, settings, {"nodes": nodes, "on": on, "runs": runs, **options}, dry_run=True)
     plans = planner.make(args, os.environ)
-    in_all = costs.in_all(plans, args.max_parallel)
-    return "\n\n".join([*(plan.render() for plan in plans), *([f"in all  {in_all}"] if in_all else [])])
+    return verbs.text(plans, args.max_parallel, most=len(plans))
 
 
 def _arguments(

@@ -4,7 +4,7 @@ import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
@@ -105,17 +105,19 @@ def line_for(args: Arguments, site: str, environ: Mapping[str, str]) -> tuple[Li
 
 def _show(args: Arguments, plans: list[Plan]) -> None:
     """Print the plans; of a sweep, the first; and of several what all of them cost."""
-    in_all = costs.in_all(plans, args.max_parallel)
     if args.verb in SWEEPS:
         counts = Counter(plan.science.section for plan in plans)
         print(
             f"{args.verb:<8}{len(plans)} runs: {', '.join(f'{n} x {section}' for section, n in counts.items())}\n"
             "the first:\n"
         )
-        plans = plans[:1]
-    print("\n\n".join(plan.render() for plan in plans), flush=True)
-    if in_all:
-        print(f"\nin all  {in_all}", flush=True)
+    print(text(plans, args.max_parallel, most=1 if args.verb in SWEEPS else len(plans)), flush=True)
+
+
+def text(plans: Sequence[Plan], max_parallel: int | None, most: int) -> str:
+    """Return the first plans as text, and what all of them cost."""
+    in_all = costs.in_all(plans, max_parallel)
+    return "\n\n".join([*(plan.render() for plan in plans[:most]), *([f"in all  {in_all}"] if in_all else [])])
 
 
 def _carry_out(args: Arguments, plans: list[Plan]) -> int:

@@ -141,11 +141,12 @@ OWN = ("config.yaml", "metrics.jsonl", "events.jsonl", RESULT)
 
 def _spent(run: RunDir, plan: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the wall time of a run, and that of its nodes, cores and GPUs, as `hpc book` counts them."""
-    had = allocations.by_records(run, plan)
-    seconds = sum(each.seconds for each in had)
-    return seconds, *(
-        sum(each.seconds * count for each, count in zip(had, counts))
-        for counts in ([each.nodes for each in had], [each.cpus for each in had], [each.gpus for each in had])
+    jobs = allocations.by_records(run, plan)
+    return (
+        sum(job.seconds for job in jobs),
+        sum(job.seconds * job.nodes for job in jobs),
+        sum(job.seconds * job.cpus for job in jobs),
+        sum(job.seconds * job.gpus for job in jobs),
     )
 
 

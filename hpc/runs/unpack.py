@@ -11,8 +11,6 @@ It is also the `__main__.py` of every archive, and so uses nothing of ours.
 import errno
 import fcntl
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
 import marshal
 import os
@@ -25,7 +23,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    all_suffixes,
+)
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -36,7 +42,7 @@ UNPACKED = "HPC_UNPACKED"
 """The variable that names the copy from which a process has imported."""
 PLACES = ("/tmp", "/dev/shm")
 """Folders that each node has for itself; the last resort is TMPDIR, which sites set to a shared disk too."""
-IMPORTABLE = tuple(importlib.machinery.all_suffixes())
+IMPORTABLE = tuple(all_suffixes())
 """A file of such a name, added to the code, could be imported in place of another."""
 FRESH_S = 10.0
 """How long after one process has looked at each file others of its node need not."""
@@ -74,7 +80,7 @@ def main(argv: list[str], environ: MutableMapping[str, str]) -> None:
     sys.path[:] = imports + [place for place in sys.path if place != argv[0]]
     environ["PYTHONPATH"] = os.pathsep.join([*imports, *filter(None, [environ.get("PYTHONPATH")])])
     environ[UNPACKED] = str(folder)
-    keep_compiled(folder)
+    cache_bytecode(folder)
     sys.argv = argv[at:]
     runpy.run_module(argv[at], run_name="__main__", alter_sys=True)
 
@@ -215,25 +221,25 @@ def _put(path: Path, content: bytes, executable: bool) -> None:
     os.replace(partial, path)
 
 
-def keep_compiled(copy: Path) -> None:
-    """Have this process keep what it compiles of a copy, and take what others on this node have kept."""
-    details = (ExtensionFileLoader, EXTENSION_SUFFIXES), (Compiled, SOURCE_SUFFIXES)
+def cache_bytecode(copy: Path) -> None:
+    """Have this process import from a copy with the bytecode that others of its node have cached, and cache its own."""
+    details = (ExtensionFileLoader, EXTENSION_SUFFIXES), (CachingLoader, SOURCE_SUFFIXES)
 
     def finder(folder: str) -> FileFinder:
         if folder != str(copy) and not folder.startswith(f"{copy}/"):
             raise ImportError
         return FileFinder(folder, *details)
 
-    Compiled.folder = compiled_of(copy)
+    CachingLoader.folder = bytecode_of(copy)
     sys.path_hooks.insert(0, finder)
     sys.path_importer_cache.clear()
 
 
-def compiled_of(copy: Path) -> Path:
+def bytecode_of(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}.pyc")
 
 
-class Compiled(SourceFileLoader):
+class CachingLoader(SourceFileLoader):
     """Compiles a file, unless the very same content was compiled before. A rank imports hundreds of files, and Python's
     own bytecode is found by the time of a source, which says too little of a file that anybody may have edited."""
 
@@ -242,11 +248,11 @@ class Compiled(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         source = self.get_data(self.path)
-        named = f"{sys.flags.optimize} {self.path}\0".encode(errors="surrogateescape")
-        key = hashlib.sha256(importlib.util.MAGIC_NUMBER + named + source).hexdigest()
-        kept = self.folder / f"{key}.{sys.implementation.cache_tag}"
+        how = f"{sys.flags.optimize} {self.path}\0".encode(errors="surrogateescape")
+        key = hashlib.sha256(MAGIC_NUMBER + how + source).hexdigest()
+        cache = self.folder / f"{key}.{sys.implementation.cache_tag}"
         with suppress(OSError):
-            digest, data = (content := kept.read_bytes())[:32], content[32:]
+            digest, data = (content := cache.read_bytes())[:32], content[32:]
             if hashlib.sha256(data).digest() == digest:
                 code: CodeType = marshal.loads(data)
                 return code
@@ -254,7 +260,7 @@ class Compiled(SourceFileLoader):
         data = marshal.dumps(code)
         with suppress(OSError):  # a full disk: then the next one compiles it too
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            _put(kept, hashlib.sha256(data).digest() + data, executable=False)
+            _put(cache, hashlib.sha256(data).digest() + data, executable=False)
         return code
 
 
@@ -278,7 +284,7 @@ def unused(own: Path, since_s: float) -> Iterator[Path]:
 def delete(copy: Path) -> None:
     copy.with_name(f"{copy.name}.use").unlink(missing_ok=True)  # first: half a copy must not count
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.rmtree(compiled_of(copy), ignore_errors=True)
+    shutil.rmtree(bytecode_of(copy), ignore_errors=True)
 
 
 if __name__ == "__main__":
