@@ -32,6 +32,9 @@ from hpc.rank.context import Input
 
 log = logging.getLogger(__name__)
 
+MOST_B = 1e12
+"""A batch of so many bytes is a slip of the pen, even for many nodes."""
+
 
 class TrainingData(NamedTuple):
     """`spec` describes the data; the model must fit `model_spec`."""
@@ -60,6 +63,16 @@ def unit(data: Store) -> str:
         return "1"
     is_known = all("steps" in stored.made for stored in data.recordings)
     return units.pop() if is_known and len(units) == 1 else ""
+
+
+def _refuse_huge(cfg: Train, spec: SignalSpec, draw: Draw) -> None:
+    """Refuse a batch that fits on no machine, which is a slip of the pen."""
+    n_bytes = 4 * cfg.windows.batch * draw.longest * spec.n_channels
+    if n_bytes > MOST_B:
+        raise ValueError(
+            f"windows.batch={cfg.windows.batch} are {n_bytes / 1e12:.3g} TB in each step, with {spec.n_channels} "
+            f"channels x {draw.longest} samples: ask for fewer"
+        )
 
 
 def preprocessing(data: Store) -> list[dict[str, Any]]:
@@ -116,6 +129,7 @@ def check(cfg: Train, folders: Sequence[Path], find: Callable[[Input], Path | No
     trainable.choose(network, cfg.trainable)
     optim.lr_scales(network, cfg.optim.layer_decay)
     Validator(cfg, sets.val, data, spec, network)
+    _refuse_huge(cfg, spec, draw)
     n = sum(parameter.numel() for parameter in network.parameters())
     length = "any number of" if spec.n_times is None else spec.n_times
     return f"{cfg.model.name} of {n:,} parameters fits {spec.n_channels} channels x {length} samples"

@@ -56,7 +56,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the scheduler, 75 stop
 
 def whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise ValueError("a whole number")
+        raise ValueError("a whole number of at least 0" if text.startswith("-") else "a whole number")
     return int(text)
 
 

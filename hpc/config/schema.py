@@ -69,7 +69,8 @@ def build(cls: type[T], values: Any, at: str, base: T | None = None) -> T:
         }
     except NoSetting as error:
         group = error.where.removeprefix(f"{at}.").partition(".")[0].partition("[")[0]
-        if error.known or not (known := known_as(cls, error.key, not_in=group)):
+        joined = f"{group}_{error.key}"  # data.on_device for compute.data_on_device
+        if error.known or not (known := known_as(cls, error.key, not_in=group) or known_as(cls, joined)):
             raise
         better = NoSetting(error.where, error.key, known)
         better.at = error.at
@@ -285,6 +286,8 @@ def _no_list(kind: Any, value: Any, at: str) -> ConfigError:
     if isinstance(value, str) and value in several:
         return ConfigError(f"{at} is a list of several, in order, but got {value!r}: say {leaf}=[{value}]")
     chosen = next((name for name in value if name in several), None) if isinstance(value, Mapping) else None
+    if chosen is None and not several and isinstance(value, Mapping) and value:
+        return NoSetting(at, str(next(iter(value))), "", " as it is a list, [a, b]")
     if chosen is None:
         return ConfigError(f"{at} needs a list, [a, b], but got {value!r}")
     inside = value[chosen] if isinstance(value[chosen], Mapping) else {}

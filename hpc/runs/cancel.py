@@ -28,10 +28,14 @@ def stop(runs: list[RunDir], now: bool) -> list[str]:
             done.append(f"{run.name}: {_ask(run, state, now)}")
         elif state.word != "running":
             how = f"given up, as {silence}" if silence else "cancelled while it waited"
-            text = f"{how}; the same command submits it again"
-            line = records.submissions(run)[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
-            append_line(run.submissions, line)
+            _note(run, f"{how}; the same command submits it again")
     return done
+
+
+def _note(run: RunDir, text: str) -> None:
+    """Note that somebody has ended the run, which cannot say so itself."""
+    line = (records.submissions(run) or [{}])[-1] | {"kind": "cancelled", "text": text, "time": time.time()}
+    append_line(run.submissions, line)
 
 
 def _cancel(states: list[State], now: bool) -> tuple[str, str]:
@@ -91,6 +95,7 @@ def _ask(run: RunDir, state: State, now: bool) -> str:
     if now:
         # It is in a session of its own, together with its keeper and its ranks
         os.killpg(os.getpgid(pid), signal.SIGKILL)
+        _note(run, "ended at once; the same command goes on from its last checkpoint")
         return "ended at once; the last checkpoint counts"
     os.kill(pid, signal.SIGTERM)
     if state.word == "silent":

@@ -82,6 +82,10 @@ def _open_new(path: Path) -> BinaryIO:
         return open(path, "wb")
 
 
+GONE = "writes nothing more"
+"""What each sentence of Gone says, and no other line in the log of a job."""
+
+
 class Gone(Exception):
     """The run folder is no longer the one in which this process began: it must write nothing more."""
 
@@ -110,7 +114,7 @@ def make_folder(folder: Path) -> None:
             with suppress(FileExistsError):
                 os.mkdir(below)
     except FileNotFoundError:
-        raise Gone(f"the run folder {run} was moved or deleted: this process writes nothing more") from None
+        raise Gone(f"the run folder {run} was moved or deleted: this process {GONE}") from None
 
 
 def write_json(path: Path, value: object, *, durable: bool = True, private: bool = False) -> None:

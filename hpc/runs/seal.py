@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.runs import unpack
-from hpc.runs.rundir import RESULT, Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
+from hpc.runs.rundir import GONE, RESULT, Damaged, Gone, RunDir, atomic_write, forbid_making, read_json
 from hpc.runs.unpack import ARCHIVE, MANIFEST
 
 HALF_WRITTEN_S = 1.0
@@ -85,7 +85,7 @@ def check_identity(run: RunDir, expected: str) -> None:
     lost = "has no identity.json that can be read" if run.path.exists() else "was moved or deleted"
     what = f"is another one now (id {now}, not {expected})" if now else lost
     raise Gone(
-        f"the run folder {run.folder} {what} while the run was working in it: it ends here and writes nothing more. "
+        f"the run folder {run.folder} {what} while the run was working in it: it ends here and {GONE}. "
         f"Where the folder is whole, `python -m hpc.launch resume {run.name}` goes on from its last checkpoint"
     )
 

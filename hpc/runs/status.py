@@ -13,7 +13,7 @@ from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
 from hpc.runs.outdated import outdated
-from hpc.runs.rundir import RESULT, SUPERVISOR, Damaged, RunDir
+from hpc.runs.rundir import GONE, RESULT, SUPERVISOR, Damaged, RunDir
 from hpc.slurm import words
 from hpc.slurm.squeue import Job, Queue, job_at
 
@@ -127,7 +127,9 @@ def _owners(waiting: Iterable[tuple[State, RunDir]]) -> dict[str, int]:
 
 
 def _as_in_books(state: State, last: str) -> None:
-    """Fill in how Slurm has ended the job of a run that was lost."""
+    """Fill in how Slurm has ended the job of a run that was lost. One that somebody has cancelled was not."""
+    if words.of_state(last) == words.CANCELLED:
+        state.word, state.code = "stopped", STOPPED
     if sentence := words.ended(state.job, last):
         state.text = f"{sentence}; {state.text.removeprefix(f'{words.FORGOTTEN}: ')}"
     elif last:
@@ -169,7 +171,9 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
         _as_submitted(state, submitted, run)
     else:
         _as_supervised(state, supervisor)
-    heartbeat: Mapping[str, Any] = dict(records.heartbeat(run, 0)) if state.word == "running" else {}
+    # Ranks go on without their supervisor: what they say themselves is later
+    is_later = state.word in ("running", "silent", "left", "lost", "stopped")
+    heartbeat: Mapping[str, Any] = dict(records.heartbeat(run, 0)) if is_later else {}
     heartbeat = heartbeat or supervisor.get("pulse") or {}
     _pace(state, heartbeat)
     if not finished:
@@ -321,18 +325,33 @@ def _settle(state: State, job: Job | None, queue: Queue, submitted: dict[str, An
 def _as_queued(state: State, job: Job, submitted: Mapping[str, Any], run: RunDir) -> None:
     """Fill in the state of a job that Slurm knows."""
     if job.state == "PENDING":
-        waits, again = _why_it_waits(state.job, job, submitted.get("after", []), run), state.word != "waits"
+        waits, again = _why_it_waits(state.job, job, submitted, run), state.word != "waits"
         if not again and words.short(state.text) and not words.short(waits):
             waits = f"{state.text}; {waits}"  # what its supervisor has said of its end
         state.word, state.text = ("requeued", f"by Slurm: {waits}") if again else ("queued", waits)
-        if again and (line := words.of_job(job_log(state.job, submitted))) and line.kind in words.SHORT:
+        if again and (line := words.of_job(job_log(state.job, submitted, run))) and line.kind in words.SHORT:
             state.text = f"{line.kind}: put back by Slurm, {waits}"
+    elif job.state == "COMPLETING":
+        _as_ending(state, submitted, run)
     elif state.word == "silent":
-        state.word, state.text = "running", f"no sign of its supervisor for {SILENT_S} s and more, but Slurm runs it"
-    elif state.word == "left" and job.state in ("RUNNING", "COMPLETING"):
+        since_s = time.time() - records.supervisor(run).get("time", 0)
+        silence = f"no sign of its supervisor for {clock(since_s)}" if since_s > SILENT_S else state.text
+        state.word, state.text = "running", f"{silence}, but Slurm runs it"
+    elif state.word == "left" and job.state == "RUNNING":
         state.word, state.text = "running", "Slurm ends its job"
     else:
         state.word, state.text = "queued", "starting" if job.state == "RUNNING" else job.state.lower()
+
+
+def _as_ending(state: State, submitted: Mapping[str, Any], run: RunDir) -> None:
+    """Fill in the state of a job that Slurm has ended, while it waits for a node that does not answer, or for an
+    epilog. Whether it comes back is not known before."""
+    line = words.of_job(job_log(state.job, submitted, run))
+    ending = "Slurm is ending its job"
+    if line and line.kind in words.SHORT:
+        ending = f"{line.kind}: {ending}{line.node and f', and waits for {line.node}'}"
+    state.word = "queued" if state.word == "waits" else "running"
+    state.text = f"{ending}; {state.text}" if state.text else ending
 
 
 def _forgotten_s(job: Job, run: RunDir) -> float:
@@ -348,14 +367,16 @@ def _forgotten_s(job: Job, run: RunDir) -> float:
     return since_s if job.state == "COMPLETING" and since_s > COMPLETING_S else 0.0
 
 
-def job_log(job: str, submitted: Mapping[str, Any]) -> list[str]:
+def job_log(job: str, submitted: Mapping[str, Any], run: RunDir) -> list[str]:
     """Return the end of what a job has printed, where slurmstepd says why Slurm ended it."""
-    try:
-        with open(f"{submitted.get('log', '')}/{job}_0_log.out", "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_B))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
+    for folder in dict.fromkeys((submitted.get("log", ""), str(run.jobs))):  # of a run that was moved, it is there
+        try:
+            with open(f"{folder}/{job}_0_log.out", "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_B))
+                return file.read().decode(errors="replace").splitlines()
+        except OSError:
+            continue
+    return []
 
 
 def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir, last: str) -> None:
@@ -366,6 +387,8 @@ def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir, last: st
             state.text = f"{sentence}; {state.text}"
     elif state.word == "silent":
         state.word = "lost"
+        if said := next((line for line in reversed(job_log(state.job, submitted, run)) if GONE in line), ""):
+            state.text = said
     else:
         state.word = "lost"
         state.text = (
@@ -382,12 +405,14 @@ def _as_forgotten(state: State, submitted: dict[str, Any], run: RunDir, last: st
             )
 
 
-def _why_it_waits(id: str, job: Job, after: list[str], run: RunDir) -> str:
+def _why_it_waits(id: str, job: Job, submitted: Mapping[str, Any], run: RunDir) -> str:
+    after = submitted.get("after", [])
     if job.reason.startswith("Dependency"):
         for name, word in _ended_badly(after, run):
             return f"{words.NEVER_STARTS}: it was to follow {name}, which is {word}"
-        if after and not words.of_reason(job.reason):
-            return f"waits for {', '.join(after)}"
+        before = "its job before this one to end" if submitted.get("successor") else ""
+        if (before := ", ".join(after) or before) and not words.of_reason(job.reason):
+            return f"waits for {before}"
     if sentence := words.waiting(id, job.reason):
         return sentence
     if job.reason == "None":  # Slurm has not looked at it yet

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import time
 
 from hpc import media
+from hpc.codes import NEVER
 from hpc.runs import records, status
 from hpc.slurm import commands, words
 from hpc.slurm.squeue import Queue
@@ -86,7 +88,7 @@ def collect(run: RunDir, state: State, ask: Ask) -> Facts:
     srun = run.attempt(run.last_attempt()).srun_lines()
     facts = Facts(
         state, submitted, records.attempts(run)[-ATTEMPTS:], [each["text"] for each in records.events(run)[-EVENTS:]],
-        status.job_log(state.job, submitted), srun,
+        status.job_log(state.job, submitted, run), srun,
     )  # fmt: skip
     if state.on_slurm and state.job and state.word != "finished":
         of_cluster = commands.of_cluster(state.cluster)
@@ -140,7 +142,17 @@ def _sentence(facts: Facts) -> str:
         return f"{sentence}; {state.text}"
     if state.word in ("lost", "stopped", "queued") and job is not None and job.kind in words.SHORT and not state.why:
         return f"{words.ended(state.job, _STATE_OF[job.kind])}; {state.text}"
+    if state.word == "lost" and (by := _signal(facts)):
+        return f"job {state.job} was ended by {by}; {state.text}"
     return state.text or f"it is {state.word}"
+
+
+def _signal(facts: Facts) -> str:
+    """Return the signal that has ended the job, by its name, as its exit code says: 0:9; empty if none has."""
+    of_job = next((row["ExitCode"] for row in facts.books if row["JobID"] == facts.state.job), "")
+    number = (of_job or facts.job.get("ExitCode", "")).partition(":")[2]
+    known = {str(each.value): each.name for each in signal.Signals}
+    return known.get(number, "")
 
 
 _STATE_OF = {
@@ -158,6 +170,8 @@ def _next(facts: Facts, why: str, text: str) -> list[str]:
     if state.word == "running":
         return [f"{LAUNCH} logs {state.run} -f"]
     waits = not state.ended
+    if facts.submitted.get("kind") == "refused":
+        return ["sinfo -s", f"{resume} --partition NAME --account NAME --time TIME --dry-run"]
     if why == words.OUT_OF_MEMORY:
         return [f"{resume} --mem {_more_gb(text, facts.job.get('MinMemoryNode', ''))}"]
     if why == words.TIME_LIMIT and not waits:
@@ -176,6 +190,8 @@ def _next(facts: Facts, why: str, text: str) -> list[str]:
         return [*mend, *([stop] if waits else []), resume]
     if waits:
         return [look]
+    if state.code == NEVER and "resume" not in text:  # it would be the same again
+        return [f"{LAUNCH} logs {state.run}"]
     return [f"{LAUNCH} logs {state.run}", resume] if state.word == "failed" else [resume]
 
 

@@ -205,6 +205,11 @@ def _gpus(site: Site, limits: Partition, asked: Request, n_gpus_here: int, at: s
         return gpus  # the number of GPUs is not known
     if not limits.gpu_only <= gpus <= most:
         only = ", which is for work on GPUs only" if limits.gpu_only and gpus == 0 else ""
+        if not most and site.kind != "slurm":
+            raise ConfigError(
+                f"--gpus {gpus}: no GPU is seen on this machine, neither /dev/nvidia0 nor one of AMD's driver; a "
+                "variable, as CUDA_VISIBLE_DEVICES, may hide it. Leave --gpus out to compute on CPUs"
+            )
         raise ConfigError(
             f"--gpus must be {_range(int(limits.gpu_only), most)} a node on {at}{only}, but got {gpus}"
             f"{_other_partition(site, asked)}"

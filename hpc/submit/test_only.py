@@ -13,6 +13,8 @@ from hpc.slurm import commands, sbatch_words, start_estimate
 from hpc.slurm.start_estimate import Answer
 from hpc.submit import batch
 
+_ALLOWED = "`sacctmgr show assoc user=$USER format=account,partition,qos`"
+
 
 def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
     """Ask Slurm about the batch script of a plan."""
@@ -22,8 +24,11 @@ def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
 
 
 def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
-    """Return when Slurm would start the plan. Refuse sbatch options without which Slurm would take it."""
+    """Return when Slurm would start the plan. Refuse what Slurm refuses, and sbatch options without which Slurm would
+    take it."""
     answer = ask(plan, environ)
+    if plan.run.result.exists():  # and nothing will be submitted
+        return str(answer)
     options = plan.resources.options
     if answer.refusal and options:
         bare = dataclasses.replace(plan, resources=dataclasses.replace(plan.resources, options={}))
@@ -31,6 +36,10 @@ def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
             raise ConfigError(
                 f"Slurm would take this job without {sbatch_words.text_of(options)}, and not with it: {answer.refusal}"
             )
+    if answer.is_final:
+        raise ConfigError(
+            f"{answer}. Nothing was submitted: see `sinfo -s` for partitions, and {_ALLOWED} for accounts"
+        )
     return str(answer)
 
 

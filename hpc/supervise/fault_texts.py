@@ -40,7 +40,7 @@ _USER = {
     r"OutOfMemoryError|(CUDA|HIP)( error:)? out of memory|failure 2 'out of memory'": (
         "the GPU has too little memory: compute.accumulate of training divides the batch of a rank into portions"
     ),
-    r"DefaultCPUAllocator: can't allocate memory|Unable to allocate [\d.]+ [GTP]iB": (
+    r"DefaultCPUAllocator: can't allocate memory|Unable to allocate [\d.]+ [GTP]iB|\[Errno 12\]": (
         "the machine does not have that much: a smaller model or batch; compute.accumulate of training divides a batch"
     ),
     "Duplicate GPU detected": "one GPU takes one rank: ask for as many --gpus as --ranks a node",

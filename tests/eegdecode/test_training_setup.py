@@ -120,6 +120,10 @@ def test_tf32_is_torchs_switches() -> None:
         ({"windows": EpochWindows(tmax_s=3.0)}, "the window of left at 0.00 s .* reaches into right at 2.00 s"),
         ({"split": Split()}, "has trials of kind .*, but the training set has only .* The split is by stim"),
         ({"split": Split(by="subject")}, "a split by subject needs 3 of them at least"),
+        (
+            {"windows": EpochWindows(tmax_s=2.0, batch=10**9)},
+            "windows.batch=1000000000 are 2.05 TB in each step, with 4 channels x 128 samples: ask for fewer",
+        ),
         ({"trainable": Trainable("last")}, "train=last needs blocks that follow each other"),
         ({"optim": Optim(layer_decay=0.8)}, "layer_decay=0.8 needs a model whose blocks follow each other"),
         ({"start": Start(Input("/nowhere/there.pt"), need="all")}, None),

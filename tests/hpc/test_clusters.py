@@ -96,7 +96,7 @@ def test_of_several_clusters_the_one_that_starts_first_is_taken_and_the_others_n
     done = login_node("count", "n=3", "--on", "slurm", "--dry-run")
     assert "#SBATCH --clusters=near" in done.stdout
     assert "slurm (cluster near) starts first; slurm (cluster far) Thu 01 Jan 00:00 on far1" in done.stdout
-    assert "slurm (cluster gone) Slurm would not take it: 'gone' can't be reached now" in done.stdout
+    assert "slurm (cluster gone) not known, as Slurm says: 'gone' can't be reached now" in done.stdout
 
 
 def test_of_several_sites_too_and_one_that_refuses_is_left_out(login_node: Launch) -> None:
@@ -116,7 +116,7 @@ def test_where_none_answers_the_first_named_is_taken_and_that_is_said(login_node
     site(login_node, "b", "cluster: lost")
     site(login_node, "c", "cluster: gone")
     text = login_node("count", "n=3", "--on", "b,c", "--dry-run").stdout
-    assert "b (cluster lost) is the first named; Slurm would not take it: 'lost' can't be reached now" in text
+    assert "b (cluster lost) is the first named; not known, as Slurm says: 'lost' can't be reached now" in text
 
 
 def test_one_cluster_that_is_silent_does_not_hide_the_runs_of_another(login_node: Launch) -> None:

@@ -52,6 +52,7 @@ USER = {
         "RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
         "tried to allocate 160000000000 bytes. Error code 12 (Cannot allocate memory)",
         "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.46 TiB for an array with shape (2000,)",
+        "OSError: [Errno 12] Cannot allocate memory",
     ],
     "one GPU takes one rank: ask for as many --gpus as --ranks a node": [
         "ncclInvalidUsage\nLast error:\nDuplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000",

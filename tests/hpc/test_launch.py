@@ -111,6 +111,8 @@ def test_every_stage_of_the_project_is_in_the_help(launch: Launch) -> None:
         (["count", "--on", "bedd"], "there is no site 'bedd'. Did you mean 'bed'"),
         (["count", "after=count-x"], "make it first with"),
         (["count", "--nodes", "two"], "--nodes needs a whole number, but got 'two'"),
+        (["count", "--gpus", "-1"], "--gpus needs a whole number of at least 0, but got '-1'"),
+        (["train", "data.on_device=true"], "train.data has no setting 'on_device': it is compute.data_on_device"),
         (["logs"], "logs of which run?"),
         (["status", "nothing"], "there is no run 'nothing'"),
         (["stop"], "stop which run?"),

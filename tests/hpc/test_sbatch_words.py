@@ -187,6 +187,7 @@ def test_what_slurm_answers_is_read() -> None:
     job = "sbatch: Job 3 to start at 2031-01-02T03:04:05 using 2 processors on nodes n[1-2] in partition cpu"
     assert start_estimate.read(0, job).nodes == "n[1-2]" and start_estimate.read(0, job).start_s
     assert start_estimate.read(1, SAYS_NO).refusal == "Batch job submission failed: Invalid qos specification"
+    assert start_estimate.read(1, SAYS_NO).is_final
     assert str(start_estimate.read(None, "no answer within 5 s")) == "not known: no answer within 5 s"
 
 

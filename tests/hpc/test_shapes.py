@@ -57,7 +57,7 @@ def test_more_nodes_are_waited_for_only_if_it_is_done_first_with_them(release: s
     """80 min on one node are less than an hour and 25 min on four; 90 min are not."""
     choice = shapes.choose(answers(release), unknown(minutes), NOW)
     assert choice.nodes == nodes, choice.why
-    assert "5 nodes: Slurm would not take it: allocation failure: Requested node configuration" in choice.why
+    assert "5 nodes: not known, as Slurm says: Requested node configuration" in choice.why
     assert "its speed is not known: taken to need " in choice.why and "1.8 times as fast" in choice.why
 
 

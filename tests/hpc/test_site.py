@@ -188,6 +188,7 @@ LEM = Request(account="hpc-x")
          "work on GPUs only, but got 0"),
         ("ares", Request(gpus=1), "--gpus must be 0 a node on ares, partition plgrid, but got 1; "
          "--partition plgrid-gpu-v100 takes it"),
+        ("local", Request(gpus=2), "--gpus 2: no GPU is seen on this machine, neither /dev/nvidia0 nor .*--gpus out"),
         ("lumi", Request(nodes=5), "--nodes must be 1 to 4 on lumi, partition small-g, but got 5; --partition dev-g"),
         ("lumi", Request(nodes=5, time="1d"), "but got 5; --partition standard-g takes it"),
         ("lem-cpu", Request(cpus=129), "1 ranks with 129 CPUs each are 129 a node, but .* gives 128 .a whole node."),

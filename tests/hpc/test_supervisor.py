@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.runs import records, status
+from hpc.runs import heartbeats, records, status
 from hpc.runs.rundir import RunDir, append_line, write_json
 from hpc.supervise import requeue, supervisor
 from tests.conftest import Launch
@@ -292,12 +292,16 @@ def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch
         write_json(here.run.supervisor, records.supervisor(here.run) | {"time": time.time() - 60})
         state = status.look(here.run)
         assert state.word == "silent" and f"pid {pid} stands still" in state.text
+        said = {"rank": 0, "time": time.time(), "attempt": 1, "what": "train", "done": 66, "total": 90}
+        heartbeats.write(here.run, 0, {0: heartbeats.slot_of(said)})
         refused = launch("count", "n=5", "--on", "local", code=3).stderr
         assert f"holds the lock, and pid {pid} stands still" in refused
         assert "asked to save and end, but pid" in launch("stop", here.run.name).stdout
         assert "ended at once" in launch("stop", here.run.name, "--now").stdout
         output_of(supervisor)
-        assert status.look(here.run).word == "lost"
+        state = status.look(here.run)
+        assert state.word == "stopped" and "ended at once; the same command goes on" in state.text
+        assert state.done == 66, "its ranks went on"
     finally:
         if supervisor.poll() is None:
             os.killpg(supervisor.pid, signal.SIGKILL)

@@ -177,6 +177,43 @@ CASES: dict[str, dict[str, Any]] = {
         "sacct says": "sacct: error: slurm_persist_conn_open_without_init: failed to open persistent connection\n"
         "sacct: error: Sending PersistInit msg: Connection refused\nsacct: error: Problem talking to the database",
     },
+    "its batch step was killed": {
+        "supervisor": {"state": "running", "text": "attempt 1 starts: 4 ranks"},
+        "squeue": f"6|FAILED|RaisedSignal:9(Killed)|{AT}0:22|train-k3f9",
+        "scontrol": f"JobId=6 JobState=FAILED Reason=RaisedSignal:9(Killed) ExitCode=0:9 StartTime={AT}0:22 "
+        f"EndTime={AT}1:26 NodeList=n[1-2]",
+    },
+    "its folder was moved": {
+        "supervisor": {"state": "running", "text": "attempt 1 starts: 4 ranks"},
+        "log": "09:10:20 train-k3f9 attempt 1 starts: 4 ranks\nthe run folder runs/train-k3f9 was moved or deleted "
+        "while the run was working in it: it ends here and writes nothing more. Where the folder is whole, `python -m "
+        "hpc.launch resume train-k3f9` goes on from its last checkpoint\nsrun: Job step aborted\n",
+        "moved": True,
+        "squeue": f"6|FAILED|NonZeroExitCode|{AT}0:22|train-k3f9",
+    },
+    "cancelled while its supervisor stood still": {
+        "supervisor": {"state": "running", "text": "attempt 1 starts: 4 ranks"},
+        "squeue": f"6|CANCELLED|None|{AT}1:20|train-k3f9",
+    },
+    "a node that does not answer any more": {
+        "supervisor": {"state": "running", "text": "attempt 1 starts: 4 ranks"},
+        "log": f"slurmstepd-n3: error: *** JOB 6 ON n3 {CANCELLED_AT} DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR "
+        "DETAILS ***\n",
+        "squeue": f"6|COMPLETING|None|{AT}0:22|train-k3f9",
+    },
+    "the job that follows its own": {
+        "supervisor": {"state": "requeued", "text": "stopped at step 3; back into the queue"},
+        "successor": True,
+        "squeue": "7|PENDING|Dependency|N/A|train-k3f9",
+        "scontrol": "JobId=7 JobState=PENDING Reason=Dependency Dependency=afterany:6(unfulfilled) ExitCode=0:0",
+    },
+    "refused": {
+        "refused": "sbatch did not take the job: Batch job submission failed: Requested time limit is invalid (missing "
+        "or exceeds some limit)",
+    },
+    "what would be the same again": {
+        "supervisor": {"state": "failed", "text": "rank 0: ConfigError: train.optim: steps must be 1", "code": 93},
+    },
     "an error of the program": {
         "supervisor": {"state": "failed", "text": "rank 1 on n2: KeyError: 'x'", "code": 1},
         "attempts": [{"outcome": "crashed", "codes": [1], "why": "rank 1 on n2: KeyError: 'x'"}] * 2,
@@ -212,6 +249,12 @@ def made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     folder.path.mkdir(parents=True)
     submitted = {"job": "6", "name": run.name, "kind": "slurm", "nodes": 2, "time": T0, "log": str(run.jobs)}
     append_line(run.submissions, submitted | {"after": told.get("after", [])})
+    if told.get("moved"):
+        append_line(run.submissions, submitted | {"log": f"{tmp_path}/runs/train-before/jobs"})
+    if told.get("successor"):
+        append_line(run.submissions, submitted | {"job": "7", "successor": True, "time": T0 + 100})
+    if "refused" in told:
+        append_line(run.submissions, {"kind": "refused", "text": told["refused"], "time": T0 + 100})
     if "supervisor" in told:
         write_json(run.supervisor, about | {"time": T0 + 60} | told["supervisor"])
     for line in told.get("attempts", []):

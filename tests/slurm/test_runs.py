@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,7 @@ def test_ended_at_once_it_goes_on_from_the_last_checkpoint(launch: Launch, on: s
     output_of(watcher)
     assert watcher.returncode != 0
     assert not run.result.exists()
+    launch.wait_for(lambda: word(launch, run.name) == "stopped", "it is stopped, not lost")
     open_gate(run)
     assert "total             21" in launch("resume", run.name, "--on", on, "--follow").stdout
 
@@ -428,7 +430,15 @@ def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
     text = launch("count", "n=3", "--on", on, "--dry-run").stdout
     (line,) = [line for line in text.splitlines() if line.startswith("start ")]
     assert "Slurm estimates" in line
-    assert "Slurm would not take it" in launch("count", "--on", on, "--partition", "nowhere", "--dry-run").stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("on", ["slurm"], indirect=True)
+@pytest.mark.parametrize("how", [[], ["--dry-run"]])
+def test_what_slurm_refuses_is_refused_once_and_leaves_no_run(launch: Launch, on: str, how: list[str]) -> None:
+    refused = launch("count", "--on", on, "--partition", "nowhere", *how, code=2)
+    assert refused.stderr.count("invalid partition") == 1 and "Nothing was submitted: see `sinfo -s`" in refused.stderr
+    assert not list(launch.folder.glob("runs/count-*"))
 
 
 @pytest.mark.slurm
@@ -506,10 +516,19 @@ def second_of(launch: Launch, first: RunDir) -> RunDir:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
-def test_what_slurm_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) -> None:
-    done = launch("count", "--on", on, "--partition", "nowhere", code=3)
+def test_what_sbatch_refuses_ends_with_3_and_its_reason(launch: Launch, on: str) -> None:
+    """A limit of the moment, of which --test-only does not know."""
+    sbatch, bin = shutil.which("sbatch", path=launch.environ["PATH"]), launch.folder / "bin"
+    bin.mkdir()
+    limit = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
+    (bin / "sbatch").write_text(
+        f'#!/bin/sh\ncase "$*" in *--test-only*|--version) exec {sbatch} "$@";; esac\n'
+        f'echo "sbatch: error: {limit}" >&2; exit 1\n'
+    )
+    (bin / "sbatch").chmod(0o755)
+    launch.environ["PATH"] = f"{bin}{os.pathsep}{launch.environ['PATH']}"
+    done = launch("count", "--on", on, code=3)
     assert "error: sbatch did not take the job: " in done.stderr
-    assert "invalid partition" in done.stderr.lower()
     assert "stopped" in launch("status").stdout and "sbatch did not take the job" in launch("status").stdout
 
 
