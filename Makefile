@@ -39,9 +39,9 @@ env-docs:
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
 
-tests := $(python) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --other-slurm auto
+tests := $(python) -m pytest -n 6 --dist loadfile --no-loadscope-reorder --other-slurm auto
 
-# Four at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
+# Six at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
 # on its version runs on a second one too (env/bed, 22.05 and 24.11)
 test: env-test bed lint
 	$(tests)
