@@ -30,7 +30,7 @@ from bench import spy
 from bench.compare import Goal, PeerMissing, judged, processor
 from eegdecode.data.config import RandomWindows
 from eegdecode.data.store import store
-from eegdecode.models import Model
+from eegdecode.models import Model, after_steps
 from eegdecode.models.bilstm import BiLSTM
 from eegdecode.models.conformer import Conformer
 from eegdecode.models.eegnet import EEGNet
@@ -170,6 +170,7 @@ def bare_loop(training: Training, precision: AbstractContextManager[object] | No
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, fused=True)
     objective = training.objective
     precision = precision or nullcontext()
+    norms = after_steps(network)  # EEGNet's weights have a largest norm: that is a part of the network
 
     def step() -> None:
         optimizer.zero_grad()
@@ -178,6 +179,8 @@ def bare_loop(training: Training, precision: AbstractContextManager[object] | No
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        for act in norms:
+            act(0.0)
 
     for _ in range(3):
         step()

@@ -53,7 +53,7 @@ class Batches:
             self.others = read(partners) if partners else None
         self.wait_s = 0.0
         self._block = -1
-        self._keys_of_block = torch.empty(0)
+        self._keys_of_block: tuple[torch.Tensor, ...] = ()
 
     def at(self, step: int, stop: int | None = None) -> Iterator[Batch]:
         others = self.others.at(step, stop) if self.others else None
@@ -89,7 +89,7 @@ class Batches:
             steps = np.arange(block * PLANNED, (block + 1) * PLANNED, dtype=np.int64)[:, None]
             places = np.arange(self.world.rank, n, self.world.size, dtype=np.int64) + steps * n
             keys = order.key(self.cfg.seed, NOISE, places).astype(np.int64)
-            self._keys_of_block, self._block = transfer.to_device(keys, self.device), block
+            self._keys_of_block, self._block = transfer.to_device(keys, self.device).unbind(), block
         return self._keys_of_block[within]
 
     def close(self) -> None:

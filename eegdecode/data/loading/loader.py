@@ -155,13 +155,13 @@ class DeviceRows:
     def __init__(self, share: Share, subject: np.ndarray, device: torch.device) -> None:
         self.share, self.subject, self.device = share, subject, device
         self._block = -1
-        self._copied = torch.empty(0)
+        self._of_steps: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         block, within = divmod(step, PLANNED)
         if block != self._block:
             recording = self.share.block(block).recording
             both = np.stack([recording, self.subject[recording]]).reshape(2, PLANNED, -1)
-            self._copied, self._block = transfer.to_device(both, self.device), block
-        recording, subject = self._copied[:, within]
-        return recording, subject
+            recordings, subjects = transfer.to_device(both, self.device)
+            self._of_steps, self._block = list(zip(recordings, subjects, strict=True)), block
+        return self._of_steps[within]

@@ -143,9 +143,10 @@ class Ring:
 
     def _ask(self, step: int, is_first: bool) -> None:
         places = self.share.step(step)
-        # The first request reads ahead up to there, later ones add one step each
-        far = [self.share.step(step + more) for more in (range(AHEAD + 1) if is_first else (AHEAD,))]
-        ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
+        ahead = self.share.step(step + AHEAD)
+        if is_first:  # it reads ahead up to there, later ones add one step each
+            far = [self.share.step(step + more) for more in range(AHEAD + 1)]
+            ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
         share = self.share
         first = step * share.draw.batch + share.rank
         job = FillJob(step % self.slots, places, share.length(places), first, share.size, ahead)
