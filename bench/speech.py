@@ -19,7 +19,7 @@ from bench.compare import Goal, judged
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics.r_of_time_courses import SHORTEST_SHIFT_S
-from eegdecode.evaluation.statistics import nulls
+from eegdecode.evaluation.statistics import nulls, paired
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs/recipes/speech-eeg.yaml"
@@ -55,6 +55,7 @@ class Known(NamedTuple):
 
 OWN, OTHERS = "own other parts train as well", "others' other parts train"
 RIDGE = {OWN: Known(0.153, 0.815), OTHERS: Known(0.117, 0.739)}
+UNALIGNED = "ridge, ours, as it was recorded"
 LINEAR = {OWN: "subject-specific", OTHERS: "across subjects"}
 
 
@@ -168,7 +169,7 @@ def _compared(trained: str, short: str, aligned: Decoded | None, plain: Decoded 
     assert aligned is not None
     rows = {"ours": _row(aligned), "ridge, ours, aligned": _row(aligned.by("ridge"))}
     if plain is not None:
-        rows["ridge, ours, as it was recorded"] = _row(plain.by("ridge"))
+        rows[UNALIGNED] = _row(plain.by("ridge"))
     print(f"\n{LINEAR[trained]}, n = {len(aligned.trials)}: {trained}")
     print(f"{'':<32}{'r':>7}{'95 % of rotations':>20}{'match-mismatch 10 s':>22}")
     for name, row in rows.items():
@@ -176,12 +177,28 @@ def _compared(trained: str, short: str, aligned: Decoded | None, plain: Decoded 
     print(f"{'ridge, as measured elsewhere':<32}{RIDGE[trained].r:>7.3f}{'':>20}{RIDGE[trained].match:>20.1%}")
     each = zip(aligned.trials, rows["ours"].r, strict=True)
     print("r of each: " + " ".join(f"{trial.subject[-2:]}:{r:.3f}" for trial, r in each))
+    for name in list(rows)[1:]:
+        trials = plain if plain is not None and name == UNALIGNED else aligned
+        ours_of, ridge_of = _by_listener(aligned, rows["ours"].r), _by_listener(trials, rows[name].r)
+        better = paired.difference(ours_of, ridge_of, "listeners")
+        print(f"ours - {name}, paired: {_told(better)}")
     ours, *ridges = (float(row.r.mean()) for row in rows.values())
     return {
         f"r_{short}": Goal(ours, RIDGE[trained].r, at_least=True),
         f"r_{short}_over_ridges_of_ours": Goal(ours / max(ridges), 1, at_least=True),
         f"match_{short}": Goal(rows["ours"].match, RIDGE[trained].match, at_least=True),
     }
+
+
+def _by_listener(decoded: Decoded, r: np.ndarray) -> np.ndarray:
+    """The mean r of each listener: recordings of one are not independent."""
+    subjects = np.array([trial.subject for trial in decoded.trials])
+    return np.array([r[subjects == subject].mean() for subject in sorted(set(subjects))])
+
+
+def _told(difference: paired.Difference) -> str:
+    ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}], p = {difference.p:.4f}"
+    return f"{difference.value:+.3f}{ends}, {difference.units}"
 
 
 def _row(decoded: Decoded) -> Row:
