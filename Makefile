@@ -67,7 +67,8 @@ docs: env-docs
 	$(python) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 wheel: env-dev
-	$(python) -m build --no-isolation
+	$(python) -m build --no-isolation --quiet
+	@echo "elsewhere: pip install -c env/constraints-cpu.txt $$(ls -t dist/*.whl | head -1)"
 
 # Without Slurm its tests are skipped, and say so; with REQUIRE_SLURM=1 that is a failure
 bed:

@@ -221,6 +221,8 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         "match-mismatch of waveforms are gone; report.json has the lags of the ridge; of several settings, a fold "
         "chooses by the figure of optim.choose_by, where it was the loss, and linear decoders choose out of as many as "
         "the network",
+        6: "where classes, people, candidates or recordings allow few orders, all are tried, so that p is exact and of "
+        "no seed; folds of a retrieval are permuted independently; over candidates, a difference counts windows alike",
     }
 )
 @checked_by(check_models)

@@ -53,10 +53,11 @@ def _one_by_one(plans: list[Plan], ended: Stop) -> int:
     worst = DONE
     missing: set[str] = set()
     for plan in plans:
+        name, what = plan.science.name, plan.science.section or plan.science.stage
         if ended():
+            print(f"\nstopped before {what}: the same command goes on", flush=True)
             return STOPPED
-        name = plan.science.name
-        print(f"\n{plan.science.section or plan.science.stage}: {name}", flush=True)
+        print(f"\n{what}: {name}", flush=True)
         if lacking := missing.intersection(plan.science.inputs.values()):
             print(f"skipped, for lack of {', '.join(sorted(lacking))}")
             missing.add(name)

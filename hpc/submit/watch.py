@@ -37,7 +37,7 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
         Ctrl-C stops the run (once: it saves first; twice: at once). Otherwise Ctrl-C only ends the watching.
     ended
         Whether TERM has arrived, from `timeout` or an editor: it stops the run as Ctrl-C does, but only once, as TERM
-        may come twice in a row.
+        may come twice in a row. Ctrl-C is noted there too.
     """
     n_asked = 0
     waits_for = "starting"  # not worth a line
@@ -71,6 +71,8 @@ def follow(run: RunDir, mine: bool, ended: Stop | None = None) -> State:
                 if not mine:
                     raise
                 n_asked += 1
+                if ended is not None:
+                    ended.asked = True  # also if this run finishes before it can stop: what follows is not wanted
                 _stop(run, n_asked, show)
 
 

@@ -1,5 +1,6 @@
 """What a null permutes follows from the order of the classes; of studies of nothing one in twenty is above chance."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from bench import nulls as designs
 from eegdecode.evaluation import results
 from eegdecode.evaluation.config import Scoring
+from eegdecode.evaluation.cross_validation import folds
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.report import export
-from eegdecode.evaluation.statistics import exchange, nulls
+from eegdecode.evaluation.results import Result
+from eegdecode.evaluation.statistics import exchange, intervals, nulls
 
 SHUFFLED = [list(np.random.default_rng(seed).permutation([0, 1] * 20)) for seed in range(3)]
 
@@ -133,3 +136,75 @@ def test_predictions_of_before_have_no_sessions_and_blocks(tmp_path: Path) -> No
         predictions.NAMES = names  # type: ignore[misc]
     again = predictions.read(tmp_path / "old.h5").trials[0]
     assert (again.subject, again.session, again.block) == ("sub-1", "", "")
+
+
+def people(n: int, seed: int) -> Result:
+    """Two patients among so many people, each of whom is told rightly."""
+    rows = (
+        DecodedTrial(f"s{one}", "", np.array([[one < 2]]), np.eye(2)[[int(one < 2)]], f"run-{one}") for one in range(n)
+    )
+    return results.evaluate(Decoded(0.0, tuple(rows), (), "classes", "", ("a", "b")), Scoring(seed=seed))
+
+
+def test_few_orders_are_all_tried_so_that_p_is_exact_and_of_no_seed() -> None:
+    of_seeds = [people(7, seed) for seed in range(5)]
+    assert [one.figures[one.headline].p for one in of_seeds] == pytest.approx([1 / 21] * 5)
+    assert {one.verdict for one in of_seeds} == {"above chance"}
+    scores = Decoded(
+        0.0,
+        tuple(DecodedTrial(f"s{one}", "", np.array([[one]]), np.array([[one]]), f"run-{one}") for one in range(4)),
+        (), "values",
+    )  # fmt: skip
+    p = [results.evaluate(scores, Scoring(seed=seed)).figures["r"].p for seed in range(5)]
+    assert p == pytest.approx([1 / 24] * 5)
+
+
+@pytest.mark.parametrize(("labels", "groups"), [("aabbb", "11111"), ("abab", "1122"), ("abca", "1111")])
+def test_arrangements_are_the_different_orders_within_groups(labels: str, groups: str) -> None:
+    own, group = np.array(list(labels)), np.array(list(groups))
+    ways = [
+        own[list(order)] for order in itertools.permutations(range(len(own))) if (group[list(order)] == group).all()
+    ]
+    others = {tuple(way) for way in ways} - {tuple(own)}
+    found = nulls.arrangements(np.unique(own, return_inverse=True)[1], group, 100)
+    assert found is not None and len(found) == len(others)
+    assert {tuple(np.unique(own)[row]) for row in found} == others
+    assert nulls.arrangements(np.unique(own, return_inverse=True)[1], group, len(others)) is None
+
+
+def test_slides_are_all_tried_if_they_are_few_and_else_drawn_with_that_of_no_slide() -> None:
+    recordings, own = [np.arange(4), np.arange(4, 8)], np.array([3, 1, 2, 0, 1, 2, 3, 0])
+    assert nulls.n_slides(recordings, own) == 64
+    every = nulls.slid(recordings, own, 64, 0)
+    assert len(every) == 63 and len(np.unique(every, axis=0)) == 63 and not (every == np.arange(8)).all(axis=1).any()
+    drawn = nulls.slid(recordings, own, 60, 0)
+    assert len(drawn) == 60 and (drawn[:, :4] == np.arange(4)).all(axis=1).any(), "one may stay while the other slides"
+
+
+def test_a_candidate_that_was_shown_more_often_counts_as_much_more() -> None:
+    features, own = np.eye(5, 16), [0, 1, 2, 3] + [4] * 20
+    rows = (
+        DecodedTrial("s", f"{each}", features[[each]], features[[4]], "run", at, at * 37 % 24)
+        for at, each in enumerate(own)
+    )
+    result = results.evaluate(
+        Decoded(0.0, tuple(rows), (), "retrieval", "", (), {"linear": features[own] * 0}), Scoring()
+    )
+    assert result.difference is not None
+    main, linear = result.figures[result.headline].value, result.baselines["linear"][result.headline]
+    assert result.difference.value == pytest.approx(main - linear) == pytest.approx(20 / 24 - 1 / 5)
+
+
+def test_folds_of_a_retrieval_may_have_unlike_numbers_of_candidates() -> None:
+    def fold(name: str, n: int) -> folds.Fold:
+        target = np.eye(n, 16)
+        rows = (DecodedTrial(name, f"{i}", target[[i]], target[[i]], name, i, float(i)) for i in range(n))
+        return folds.Fold(name, "", Decoded(0.0, tuple(rows), (), "retrieval"))
+
+    result = folds.evaluate([fold("a", 4), fold("b", 5), fold("c", 7)], Scoring()).result
+    assert result.verdict == "above chance" and len(result.subjects) == 3
+    assert (result.figures[result.headline].p or 1) < 0.01, "each is permuted by itself: 4! x 5! x 7! orders"
+
+
+def test_what_is_not_a_number_shows_no_difference() -> None:
+    assert intervals.two_sided(np.array([0.1, -0.2, np.nan, 0.3, 0.1, -0.2])) == 1.0

@@ -16,7 +16,7 @@ from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import Launch, users_environ
 
 OLD = sorted((Path(__file__).parent / "old_runs").glob("*.tar.xz"))
-FORMER = "by code whose results differ (evaluate 1 → 5: the baseline csp is MNE's"
+FORMER = "by code whose results differ (evaluate 1 → 6: the baseline csp is MNE's"
 
 
 class Former(Launch):
@@ -76,10 +76,10 @@ def test_an_evaluation_says_that_todays_would_differ_and_one_of_the_old_model_is
     old = [f"model={model.name}", "scoring.n_null=120"]
     former("evaluate", *old, "--only", "--name", "anew")
     after = former.run("evaluate", "anew")
-    assert records.result(after)["meaning"] == 5 and records.result(after)["read"] == {model.name: 1}
+    assert records.result(after)["meaning"] == 6 and records.result(after)["read"] == {model.name: 1}
     report = read_json(after.out / "report.json")
-    assert report is not None and report["meaning"] == 5
-    assert "meaning 5 of evaluate" in (after.out / "report.html").read_text()
+    assert report is not None and report["meaning"] == 6
+    assert "meaning 6 of evaluate" in (after.out / "report.html").read_text()
     compared = former("compare", f"runs=[{before.name},{after.name}]")
     assert f"reads {before.name}, made {FORMER}" in compared.stdout
     (page,) = (RunDir(path) for path in former.runs() if path.name.startswith("compare"))

@@ -11,13 +11,18 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hpc.cli import help, options, table
-from hpc.runs import folding, unpack
+from hpc.codes import STOPPED
+from hpc.rank.signals import Stop
+from hpc.runs import folding, status, unpack
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
-from hpc.submit import watch
+from hpc.slurm.squeue import Queue
+from hpc.submit import start, watch
 from tests.conftest import EXAMPLE, Launch
 from tests.waiting import output_of
 
@@ -670,6 +675,25 @@ def test_the_last_event_is_shown_though_the_result_is_there_before_it(
     write_json(run.owner, owner)  # it was killed before its last word
     assert watch.follow(run, mine=False).word == "finished"
     assert "finished after" not in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_what_follows_even_if_the_run_finishes_first(
+    launch: Launch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch("count", "n=1")
+    run, looks = RunDir(launch.runs()[0]), iter([KeyboardInterrupt])
+
+    def look(run: RunDir, queue: Queue) -> status.State:
+        for interrupt in looks:
+            raise interrupt
+        return status.look_all([run], queue)[0]
+
+    monkeypatch.setattr(watch.status, "look", look)
+    stop = Stop()
+    assert watch.follow(run, mine=True, ended=stop).word == "finished"
+    next_one: Any = SimpleNamespace(science=SimpleNamespace(name="count-2", section="", stage="count"))
+    assert start._one_by_one([next_one], stop) == STOPPED
+    assert "stopped before count: the same command goes on" in capsys.readouterr().out
 
 
 def test_a_folder_that_was_removed_is_named(launch: Launch, tmp_path: Path) -> None:

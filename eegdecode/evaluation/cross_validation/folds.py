@@ -22,7 +22,7 @@ from eegdecode.evaluation.metrics import Headline, Metric, metrics
 from eegdecode.evaluation.results import Result
 from eegdecode.evaluation.statistics import grouping, intervals
 from eegdecode.evaluation.statistics.confusion import confusion_of
-from eegdecode.evaluation.statistics.nulls import Permuted
+from eegdecode.evaluation.statistics.nulls import Permuted, draws
 from hpc.errors import first_of
 from hpc.media import many
 
@@ -31,6 +31,8 @@ WIDER = 2**0.5
 chance from another, the other learns from it, and both are right together. These two count twice in the variance, and
 the null of fixed outputs counts them once (docs/decisions/0064)."""
 MOST_NAMED = 3
+FOLDS = 100
+"""Separates the draws of each part from others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def of_folds(metric: Metric) -> Metric:
         metric,
         score=partial(_score_of, metric),
         chance=partial(_chance, chance) if callable(chance) else chance,
-        null=None if metric.null is None else partial(_null, metric.null),
+        null=None if metric.null is None else partial(_null, metric.null, metric.score),
         headline=None if metric.headline is None else _headline(metric.headline),
     )
 
@@ -289,14 +291,35 @@ def _chance(chance: Callable[[Decoded, Scoring], float], pooled: Decoded, cfg: S
     return float(np.mean(of_each))
 
 
-def _null(null: Callable[[Decoded, Scoring], np.ndarray], pooled: Decoded, cfg: Scoring) -> np.ndarray:
+Score = Callable[[Decoded, Scoring], float | np.ndarray | None]
+
+
+def _null(null: Callable[[Decoded, Scoring], np.ndarray], score: Score, pooled: Decoded, cfg: Scoring) -> np.ndarray:
     """[draw], or several of them [null, draw]."""
     several = []
     for parts in _repetitions(pooled):
-        draws = [np.asarray(null(part, cfg)) for part in parts]
-        several.append(sum(weight * drawn for weight, drawn in zip(_weights(parts), draws, strict=True)))
+        nulls = [np.asarray(null(part, cfg)) for part in parts]
+        if len(parts) > 1:
+            nulls = [
+                drawn if drawn.ndim > 1 else _as_many(drawn, _mean(_known(score(part, cfg))), number, cfg)
+                for number, (part, drawn) in enumerate(zip(parts, nulls, strict=True))
+            ]
+        several.append(sum(weight * drawn for weight, drawn in zip(_weights(parts), nulls, strict=True)))
     mean = np.mean(several, axis=0)
     return wider(mean) if len({trial.fold for trial in pooled.trials}) > 1 else mean
+
+
+def _known(score: float | np.ndarray | None) -> float | np.ndarray:
+    return np.nan if score is None else score
+
+
+def _as_many(null: np.ndarray, own: np.ndarray | float, number: int, cfg: Scoring) -> np.ndarray:
+    """[draw, …]: as many draws as are asked for, of a part with so few orders that its null has each other one once.
+    The parts are permuted independently of each other, so that one may stay as it is, `own`, while others do not."""
+    if len(null) >= cfg.n_null:
+        return null
+    every = np.concatenate([np.broadcast_to(own, null.shape[1:])[None], null])
+    return np.asarray(every[draws(cfg.seed, FOLDS + number).integers(len(every), size=cfg.n_null)])
 
 
 def wider(null: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -316,7 +339,7 @@ def _headline(headline: Headline) -> Headline:
         return np.mean([_of_subjects(parts, headline.by_subject, cfg) for parts in _repetitions(pooled)], axis=0)
 
     def null_by_subject(pooled: Decoded, cfg: Scoring) -> np.ndarray:
-        null = np.mean([_of_subjects(parts, headline.null_by_subject, cfg) for parts in _repetitions(pooled)], axis=0)
+        null = np.mean([_null_of_subjects(parts, headline, cfg) for parts in _repetitions(pooled)], axis=0)
         names = sorted({trial.subject for trial in pooled.trials})
         tested = Counter(subject for subject, _ in {(trial.subject, trial.fold) for trial in pooled.trials})
         n_folds = np.array([tested[name] for name in names])
@@ -356,6 +379,19 @@ def _of_subjects(
         weight[places] += counts
         total = total + whole
     return np.asarray(total / weight)
+
+
+def _null_of_subjects(parts: Sequence[Decoded], headline: Headline, cfg: Scoring) -> np.ndarray:
+    """[draw, subject], or several of them [null, draw, subject]."""
+    if len(parts) == 1:
+        return headline.null_by_subject(parts[0], cfg)
+    numbers = {id(part): number for number, part in enumerate(parts)}
+
+    def null(part: Decoded, cfg: Scoring) -> np.ndarray:
+        drawn = headline.null_by_subject(part, cfg)
+        return drawn if drawn.ndim > 2 else _as_many(drawn, headline.by_subject(part, cfg), numbers[id(part)], cfg)
+
+    return _of_subjects(parts, null, cfg)
 
 
 def _repetitions(pooled: Decoded) -> tuple[tuple[Decoded, ...], ...]:

@@ -68,7 +68,14 @@ def null_by_subject(decoded: Decoded, cfg: Scoring) -> np.ndarray:
     units = grouping.units(decoded)
     of_each = [
         nulls.confusions_dealt(
-            true[mine], answers[mine], n_classes, cfg.n_null, cfg.seed + number, units.of[mine], units.within[mine]
+            true[mine],
+            answers[mine],
+            n_classes,
+            cfg.n_null,
+            cfg.seed + number,
+            units.of[mine],
+            units.within[mine],
+            exactly=False,  # as many draws for each subject
         )
         for number, mine in enumerate(_windows_of_each(decoded))
     ]

@@ -70,7 +70,7 @@ def _means(decoded: Decoded) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _orders(decoded: Decoded, cfg: Scoring) -> np.ndarray:
-    return nulls.permutations(len(_means(decoded)[1]), cfg.n_null, cfg.seed)
+    return nulls.orders(len(_means(decoded)[1]), cfg.n_null, cfg.seed)
 
 
 def _spread(decoded: Decoded) -> float:

@@ -1,11 +1,10 @@
 """Top-k accuracy, a headline of retrieval: how often the right candidate is among the first k.
 
 A hit is the probability of one if ties are broken at random. So a decoder with constant outputs has exactly the chance
-level.
+level, if each candidate is the right one equally often.
 """
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from scipy.stats import hypergeom, rankdata
@@ -71,7 +70,10 @@ class Top:
         return grouping.by_subject(grouping.numbers(decoded)[0], _hits(decoded, self)[None])[0]
 
     def by_unit(self, decoded: Decoded, cfg: Scoring) -> tuple[np.ndarray, str]:
-        return grouping.by_subject(candidates(decoded)[1], _hits(decoded, self)[None])[0], "candidates"
+        """A candidate that was shown more often counts as much more."""
+        own, right = candidates(decoded)[1], _hits(decoded, self)
+        sums = np.bincount(own, right)
+        return len(sums) / len(own) * sums, "candidates"
 
     def null_by_subject(self, decoded: Decoded, cfg: Scoring) -> np.ndarray:
         return _dealt(decoded, self, cfg)[1]
@@ -94,7 +96,7 @@ def permuted(decoded: Decoded) -> nulls.Permuted:
     if _drifts(decoded):
         recordings = grouping.trials_in_time(decoded)[1]
         what = "recordings, in which trials that follow each other have like candidates"
-        return nulls.Permuted(f"{len(recordings)} {what}", 1 / prod(2 * len(each) for each in recordings))
+        return nulls.Permuted(f"{len(recordings)} {what}", 1 / nulls.n_slides(recordings, candidates(decoded)[1]))
     return nulls.Permuted.all_of(len(candidates(decoded)[0]), "candidates")
 
 

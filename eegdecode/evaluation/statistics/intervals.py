@@ -33,6 +33,8 @@ def sign_flip(differences: np.ndarray, n_draws: int = 10_000, seed: int = 0, wid
     """
     differences = np.asarray(differences, np.float64)
     n = len(differences)
+    if np.isnan(differences).any():
+        return 1.0
     total = differences.sum() / widen
     reached = total - 1e-12 * np.abs(differences).sum()  # equal but for rounding
     if 2**n <= n_draws:

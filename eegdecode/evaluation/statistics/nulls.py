@@ -9,7 +9,8 @@ Permutation  the pieces, or the classes, permuted among exchangeable units: for 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations as every_order
-from math import factorial
+from itertools import product
+from math import factorial, prod
 
 import numpy as np
 from scipy import stats
@@ -78,6 +79,13 @@ def permutations(n: int, n_null: int, seed: int, groups: np.ndarray | None = Non
     return _orders(draws(seed, PERMUTATIONS), n_null, n, groups)
 
 
+def orders(n: int, n_null: int, seed: int) -> np.ndarray:
+    """[null, n]: orders of n things; if there are few, each other one once, so that p is exact and of no seed."""
+    if 1 < factorial(n) <= n_null:
+        return np.array(list(every_order(range(n)))[1:])
+    return permutations(n, n_null, seed)
+
+
 def _orders(rng: np.random.Generator, n_null: int, n: int, groups: np.ndarray | None) -> np.ndarray:
     keys = rng.random((n_null, n))
     if groups is None:
@@ -94,24 +102,36 @@ def pieces_dealt(table: np.ndarray, own: np.ndarray, n_null: int, seed: int) -> 
     `table` [trial, piece] is the metric that each piece would have if it were the true one: ranking.ranks_of_all,
     retrieval.hits_of_all. If there are few pieces, each other permutation is taken once.
     """
-    n = table.shape[1]
-    few = 1 < factorial(n) <= n_null
-    dealt = (np.array(list(every_order(range(n)))[1:]) if few else permutations(n, n_null, seed))[:, own]
+    dealt = orders(table.shape[1], n_null, seed)[:, own]
     return table[np.arange(len(table)), dealt]
 
 
 def slid(recordings: Sequence[np.ndarray], own: np.ndarray, n_null: int, seed: int) -> np.ndarray:
     """[null, row]: rows whose targets each row gets instead of its own. Each recording slides along itself, forwards
-    and then backwards, so that neighbours stay neighbours; those with the same order of targets `own` [row] alike."""
-    rng = draws(seed, PERMUTATIONS)
-    rows, starts = np.tile(np.arange(len(own)), (n_null, 1)), dict[tuple[int, ...], np.ndarray]()
-    for each in recordings:
-        n, order = len(each), tuple(own[each].tolist())
-        if order not in starts:
-            starts[order] = rng.integers(1, 2 * n, size=(n_null, 1))
-        place = (starts[order] + np.arange(n)) % (2 * n)
+    and then backwards, so that neighbours stay neighbours; those with the same order of targets `own` [row] alike. If
+    there are few ways, each other one is taken once."""
+    n_places = {order: 2 * len(order) for order in _of_recordings(recordings, own)}
+    if n_slides(recordings, own) <= n_null:
+        starts = np.array(list(product(*map(range, n_places.values()))))[1:]
+    else:
+        starts = draws(seed, PERMUTATIONS).integers(0, list(n_places.values()), size=(n_null, len(n_places)))
+    of_order = dict(zip(n_places, starts.T, strict=True))
+    rows = np.tile(np.arange(len(own)), (len(starts), 1))
+    for each, order in zip(recordings, _of_recordings(recordings, own), strict=True):
+        n = len(each)
+        place = (of_order[order][:, None] + np.arange(n)) % (2 * n)
         rows[:, each] = each[np.minimum(place, 2 * n - 1 - place)]
     return rows
+
+
+def n_slides(recordings: Sequence[np.ndarray], own: np.ndarray) -> int:
+    """Return in how many ways recordings slide along themselves."""
+    return prod(2 * len(order) for order in set(_of_recordings(recordings, own)))
+
+
+def _of_recordings(recordings: Sequence[np.ndarray], own: np.ndarray) -> list[tuple[int, ...]]:
+    """The order of the targets of each recording."""
+    return [tuple(own[each].tolist()) for each in recordings]
 
 
 def neighbours_are_alike(truth: np.ndarray, recordings: Sequence[np.ndarray]) -> bool:
@@ -183,10 +203,13 @@ def confusions_dealt(
     seed: int,
     trials: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    *,
+    exactly: bool = True,
 ) -> np.ndarray:
     """[null, true class, predicted class]: counts with the classes permuted among trials, within groups if given.
 
-    `trials` [window] numbers the trial of each window: windows of a trial share a class and are not independent.
+    `trials` [window] numbers the trial of each window: windows of a trial share a class and are not independent. If
+    there are few orders of the classes, each other one is taken once; not `exactly`, there are always n_null.
     """
     if trials is None:
         trials = np.arange(len(truth))
@@ -196,10 +219,45 @@ def confusions_dealt(
         raise ValueError("the windows of a trial have different classes: number as one trial only those of one class")
     counts = np.bincount(trial * n_classes + predicted, minlength=len(first) * n_classes).reshape(-1, n_classes)
     rng, group = draws(seed, PERMUTATIONS), None if groups is None else groups[first]
-    confusions = np.empty((n_null, n_classes, n_classes), np.int64)
+    few = arrangements(label, group, n_null) if exactly else None
+    n_draws = n_null if few is None else len(few)
+    confusions = np.empty((n_draws, n_classes, n_classes), np.int64)
     step = max(1, CHUNK // len(first))
-    for begin in range(0, n_null, step):
-        dealt = label[_orders(rng, min(step, n_null - begin), len(first), group)]
+    for begin in range(0, n_draws, step):
+        if few is None:
+            dealt = label[_orders(rng, min(step, n_draws - begin), len(first), group)]
+        else:
+            dealt = few[begin : begin + step]
         for number in range(n_classes):
             confusions[begin : begin + step, number] = (dealt == number).astype(np.float64) @ counts
     return confusions
+
+
+def arrangements(labels: np.ndarray, groups: np.ndarray | None, most: int) -> np.ndarray | None:
+    """[arrangement, unit]: every other order of the labels, within groups; None if there are more than `most`, or no
+    other."""
+    group = np.zeros(len(labels), int) if groups is None else groups
+    parts = [np.flatnonzero(group == number) for number in np.unique(group)]
+    n = 1
+    for rows in parts:
+        n *= factorial(len(rows)) // prod(map(factorial, np.unique(labels[rows], return_counts=True)[1].tolist()))
+        if n > most:
+            return None
+    if n == 1:
+        return None
+    every = np.tile(labels, (n, 1))
+    for number, orders_of_parts in enumerate(product(*(_distinct(labels[rows].tolist()) for rows in parts))):
+        for rows, order in zip(parts, orders_of_parts, strict=True):
+            every[number, rows] = order
+    return every[(every != labels).any(axis=1)]
+
+
+def _distinct(labels: list[int]) -> Iterator[tuple[int, ...]]:
+    """Every order of labels of which some are equal, each once."""
+    if not labels:
+        yield ()
+    for first in sorted(set(labels)):
+        rest = labels.copy()
+        rest.remove(first)
+        for others in _distinct(rest):
+            yield (first, *others)
