@@ -13,16 +13,26 @@ from hpc.errors import ConfigError
 from hpc.runs import records
 from hpc.runs.rundir import RESULT, RunDir
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hpc.runs.records import PlanRecord, Result
 
-def outdated(run: RunDir, with_reasons: bool = True, above: tuple[str, ...] = ()) -> str:
+
+def outdated(
+    run: RunDir,
+    with_reasons: bool = True,
+    above: tuple[str, ...] = (),
+    known: tuple[PlanRecord, Result] | None = None,
+) -> str:
     """Return why a finished run is not what today's code would give, `by code whose results differ (preprocess 3 → 4:
-    ...)`; empty if it is, or if it is not finished. `above`: the folders of the runs that have led to it."""
-    if not os.path.exists(f"{run.folder}/{RESULT}"):
+    ...)`; empty if it is, or if it is not finished. `above`: the folders of the runs that have led to it. `known`: its
+    plan and result, if they have been read already."""
+    if known is None and not os.path.exists(f"{run.folder}/{RESULT}"):
         return ""
-    plan, was = records.plan(run), records.meaning(run)
-    if text := by_code(plan.get("stage", ""), plan.get("entry", ""), was, with_reasons):
+    plan, result = known or (records.plan(run), records.result(run))
+    if text := by_code(plan.get("stage", ""), plan.get("entry", ""), records.meaning_of(plan, result), with_reasons):
         return text
-    read = records.result(run).get("read", {})
+    read = result.get("read", {})
     for ref in plan.get("inputs", {}).values():
         if "/" in ref:
             if text := outdated_folder(os.path.join(plan.get("cwd", ""), ref), read.get(ref), with_reasons):
@@ -33,10 +43,11 @@ def outdated(run: RunDir, with_reasons: bool = True, above: tuple[str, ...] = ()
             continue
         if upstream.folder in (*above, run.folder):  # a plan.json was put into the folder of another run
             return f"from {ref}, which reads it in turn: the plan.json of one of them is damaged"
-        before, stage = read.get(ref, 1), records.plan(upstream).get("stage", "")
-        if before != (then := records.meaning(upstream)):
+        of_upstream = records.plan(upstream), records.result(upstream)
+        before, stage = read.get(ref, 1), of_upstream[0].get("stage", "")
+        if before != (then := records.meaning_of(*of_upstream)):
             return f"from {ref} as it was before it was made anew ({stage} {before} → {then})"
-        if text := outdated(upstream, with_reasons, (*above, run.folder)):
+        if text := outdated(upstream, with_reasons, (*above, run.folder), of_upstream):
             return f"from {ref}, made {text}"
     return ""
 

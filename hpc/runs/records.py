@@ -389,6 +389,11 @@ def meaning(run: RunDir) -> int:
     return result(run).get("meaning") or plan(run).get("meaning", 1)
 
 
+def meaning_of(plan: PlanRecord, result: Result) -> int:
+    """As `meaning`, of records that have been read already."""
+    return result.get("meaning") or plan.get("meaning", 1)
+
+
 def made_by(path: str) -> tuple[str, int] | None:
     """Return the stage that has made a folder, or the folder of a file, and the version of meaning of its results, as
     the list of its products says; None if it has none that says so."""
@@ -437,13 +442,13 @@ def owner(run: RunDir) -> Owner:
     return record
 
 
-def damaged(run: RunDir, *, is_heard: bool = False) -> list[str]:
+def damaged(run: RunDir, *, is_heard: bool | None = None) -> list[str]:
     """Return a sentence for each file of the run, of those that others read, that is not as it was written. `is_heard`:
-    the file of its supervisor has been read, and is whole."""
+    whether the file of its supervisor says anything; None if it has not been read yet."""
     return whole(run, is_heard=is_heard)[2]
 
 
-def whole(run: RunDir, *, is_heard: bool = False) -> tuple[PlanRecord, Result, list[str]]:
+def whole(run: RunDir, *, is_heard: bool | None = None) -> tuple[PlanRecord, Result, list[str]]:
     """Return its plan and its result, empty if there is none or it is damaged, and the same sentences."""
     read: list[Any] = []
     sentences = []
@@ -457,7 +462,9 @@ def whole(run: RunDir, *, is_heard: bool = False) -> tuple[PlanRecord, Result, l
     sentences += [
         f"{SUBMISSIONS} is damaged: {why}" for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
     ]
-    if not is_heard and not supervisor(run) and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
+    if is_heard is None:
+        is_heard = bool(supervisor(run))
+    if not is_heard and (why := _damaged_pulse(f"{run.folder}/{SUPERVISOR}")):
         sentences.append(f"{SUPERVISOR} is damaged: {why}")
     return read[0], read[1], sentences
 

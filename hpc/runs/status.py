@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from hpc.runs.records import PlanRecord, Result
+
 SILENT_S = 45
 """A supervisor that has not written for longer is gone; on a cluster it writes every 15 s."""
 FORGOTTEN_S, COMPLETING_S = 60, 180
@@ -161,7 +163,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _outdated(run) or state.exact
+        state.text = "" if damage else _outdated(run, plan, result) or state.exact
         _headline(state, result.get("metrics") or {}, plugins.shown(entry, "headline"))
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
@@ -231,10 +233,10 @@ def _headline(state: State, metrics: Mapping[str, Any], declared: tuple[str, ...
         state.headline, (state.value, state.chance) = name, numbers[name]
 
 
-def _outdated(run: RunDir) -> str:
+def _outdated(run: RunDir, plan: PlanRecord, result: Result) -> str:
     """Say of a finished run that today's code would give other results."""
     try:
-        text = outdated(run, with_reasons=False)
+        text = outdated(run, with_reasons=False, known=(plan, result))
     except (Damaged, ConfigError):  # a file of what it reads, which that run's own line names
         return ""
     return f"made {text}" if text.startswith("by") else text
