@@ -299,9 +299,10 @@ def _checked(path: Path | str, record: Any, fields: Fields, needed: Iterable[str
     return record
 
 
-def _lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> list[Any]:
-    """Read the lines of a file that are as they were written; of a finished run, they are in events.jsonl."""
-    lines = all_lines(f"{run.folder}/{name}") or folding.folded(run, name)
+def _lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str], read: list[Any] | None = None) -> list[Any]:
+    """Read the lines of a file that are as they were written; of a finished run, they are in events.jsonl. `read`: all
+    lines of that file, if they have been read already."""
+    lines = (all_lines(f"{run.folder}/{name}") if read is None else read) or folding.folded(run, name)
     return [line for line in lines if line is not None and "of" not in line and not _wrong(line, fields, needed)]
 
 
@@ -358,8 +359,9 @@ def masked(typed: Any) -> Any:
     return re.sub(r"(https?://)\S+|[\w.+-]+@[\w-]+\.[\w.-]+", r"\1…", typed)
 
 
-def submissions(run: RunDir) -> list[Submission]:
-    return _lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
+def submissions(run: RunDir, read: list[Any] | None = None) -> list[Submission]:
+    """Read how often it was submitted. `read`: all lines of that file, if they have been read already."""
+    return _lines(run, SUBMISSIONS, _SUBMISSION, ("time",), read)
 
 
 def attempts(run: RunDir) -> list[Attempt]:
@@ -448,8 +450,11 @@ def damaged(run: RunDir, *, is_heard: bool | None = None) -> list[str]:
     return whole(run, is_heard=is_heard)[2]
 
 
-def whole(run: RunDir, *, is_heard: bool | None = None) -> tuple[PlanRecord, Result, list[str]]:
-    """Return its plan and its result, empty if there is none or it is damaged, and the same sentences."""
+def whole(
+    run: RunDir, *, is_heard: bool | None = None, submitted: list[Any] | None = None
+) -> tuple[PlanRecord, Result, list[str]]:
+    """Return its plan and its result, empty if there is none or it is damaged, and the same sentences. `submitted`: all
+    lines of jobs/submitted.jsonl, if they have been read already."""
     read: list[Any] = []
     sentences = []
     for one in (plan, result):
@@ -460,7 +465,8 @@ def whole(run: RunDir, *, is_heard: bool | None = None) -> tuple[PlanRecord, Res
             sentences.append(str(error).replace(f"{run.folder}/", ""))
     sentences += [f"attempts.jsonl is damaged: {why}" for why in damaged_attempts(run)]
     sentences += [
-        f"{SUBMISSIONS} is damaged: {why}" for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",))
+        f"{SUBMISSIONS} is damaged: {why}"
+        for why in _damaged_lines(run, SUBMISSIONS, _SUBMISSION, ("time",), submitted)
     ]
     if is_heard is None:
         is_heard = bool(supervisor(run))
@@ -483,8 +489,10 @@ def damaged_attempts(run: RunDir) -> list[str]:
     return _damaged_lines(run, "attempts.jsonl", _ATTEMPT, ("started", "outcome"))
 
 
-def _damaged_lines(run: RunDir, name: str, fields: Fields, needed: Iterable[str]) -> list[str]:
-    lines = enumerate(all_lines(f"{run.folder}/{name}"), start=1)
+def _damaged_lines(
+    run: RunDir, name: str, fields: Fields, needed: Iterable[str], read: list[Any] | None = None
+) -> list[str]:
+    lines = enumerate(all_lines(f"{run.folder}/{name}") if read is None else read, start=1)
     wrong = ((number, _not_json(line) or _wrong(line, fields, needed)) for number, line in lines)
     return [f"line {number}: {why}" for number, why in wrong if why]
 

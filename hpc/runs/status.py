@@ -13,7 +13,7 @@ from hpc.config import plugins
 from hpc.errors import ConfigError, did_you_mean, first_of
 from hpc.runs import records
 from hpc.runs.outdated import outdated
-from hpc.runs.rundir import GONE, RESULT, SUPERVISOR, Damaged, RunDir
+from hpc.runs.rundir import GONE, RESULT, SUBMISSIONS, SUPERVISOR, Damaged, RunDir, all_lines
 from hpc.slurm import words
 from hpc.slurm.squeue import Job, Queue, job_at
 
@@ -156,9 +156,10 @@ def _folder(run: RunDir) -> tuple[State, dict[str, Any]]:
 def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     supervisor: dict[str, Any] = dict(records.supervisor(run))
     finished = os.path.exists(f"{run.folder}/{RESULT}")
-    submitted: dict[str, Any] = {} if finished else dict((records.submissions(run) or [{}])[-1])
+    lines = None if finished else all_lines(f"{run.folder}/{SUBMISSIONS}")
+    submitted: dict[str, Any] = {} if lines is None else dict((records.submissions(run, lines) or [{}])[-1])
     state = _described(run, submitted, supervisor)
-    plan, result, damage = records.whole(run, is_heard=bool(supervisor))
+    plan, result, damage = records.whole(run, is_heard=bool(supervisor), submitted=lines)
     state.stage, entry = plan.get("stage", ""), plan.get("entry", "")
     state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
@@ -174,7 +175,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     else:
         _as_supervised(state, supervisor)
     # Ranks go on without their supervisor: what they say themselves is later
-    is_later = state.word in ("running", "silent", "left", "lost", "stopped")
+    is_later = bool(supervisor) and state.word in ("running", "silent", "left", "lost", "stopped")
     heartbeat: Mapping[str, Any] = dict(records.heartbeat(run, 0)) if is_later else {}
     heartbeat = heartbeat or supervisor.get("pulse") or {}
     _pace(state, heartbeat)

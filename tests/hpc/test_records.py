@@ -5,6 +5,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from hpc.errors import ConfigError
 from hpc.overview import table as status_table
 from hpc.runs import folding, records, status
-from hpc.runs.rundir import Damaged, RunDir, read_json, write_json
+from hpc.runs.rundir import Damaged, RunDir, append_line, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
 
@@ -151,3 +154,29 @@ def test_a_damaged_file_is_named_in_the_line_of_its_run_and_hides_no_other(launc
                 )
     done = launch("status", "--runs", "again")
     assert f"{name_of_good}  finished" in done.stdout and name_of_bad in done.stdout
+
+
+def test_a_look_opens_no_file_of_a_run_twice(launch: Launch) -> None:
+    """On a shared disk each time is a request to the one server that knows all names."""
+    launch("count", "n=1")
+    launch("count", "n=2", "--prepare")
+    waiting = RunDir(next(path for path in launch.runs() if not (path / "result.json").exists()))
+    append_line(waiting.submissions, {"kind": "refused", "text": "no", "time": time.time()})
+    code = """if True:
+        import collections, sys
+        from hpc.runs import status
+        from hpc.runs.rundir import RunDir
+        from hpc.slurm.squeue import Queue
+        opened = collections.Counter()
+        # os.open has no mode, and is called by open
+        sys.addaudithook(lambda event, args: opened.update([str(args[0])]) if event == "open" and args[1] else None)
+        states = status.look_all([RunDir(path) for path in sys.argv[1:]], Queue())
+        assert sorted(state.word for state in states) == ["finished", "stopped"], states
+        print([path for path, times in opened.items() if times > 1 and "/runs/" in path])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, launch.runs())], env=launch.environ, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    # The file of a supervisor that says nothing is looked at again, as it may be damaged
+    assert done.stdout.strip() in ("[]", f"['{waiting.supervisor}']")
