@@ -11,6 +11,14 @@ class ConfigError(ValueError):
 
     at = ""
     """The path of the setting, `train.model.width`, if there is one."""
+    code = 2
+    """With which the command line ends: wrong usage, see hpc.codes."""
+
+
+class RefusedBySlurm(ConfigError):
+    """Slurm would not take the job, whatever its nodes do."""
+
+    code = 3
 
 
 class Unreachable(Exception):

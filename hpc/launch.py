@@ -36,7 +36,7 @@ def main(argv: list[str], environ: Mapping[str, str]) -> int:
         return _function(HELP if args.help else table.where(args.verb))(args, environ)
     except ConfigError as error:
         print_error(error)
-        return USAGE
+        return error.code
     except BrokenPipeError:
         raise
     except Unreachable as error:

@@ -6,7 +6,7 @@ Nothing is submitted: Slurm looks at the very script that would be.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from hpc.errors import ConfigError
+from hpc.errors import ConfigError, RefusedBySlurm
 from hpc.plan.plan import Plan
 from hpc.site import profile
 from hpc.slurm import commands, sbatch_words, start_estimate
@@ -37,7 +37,7 @@ def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
                 f"Slurm would take this job without {sbatch_words.text_of(options)}, and not with it: {answer.refusal}"
             )
     if answer.is_final:
-        raise ConfigError(
+        raise RefusedBySlurm(
             f"{answer}. Nothing was submitted: see `sinfo -s` for partitions, and {_ALLOWED} for accounts"
         )
     return str(answer)

@@ -436,7 +436,7 @@ def test_the_plan_has_slurms_own_estimate(launch: Launch, on: str) -> None:
 @pytest.mark.parametrize("on", ["slurm"], indirect=True)
 @pytest.mark.parametrize("how", [[], ["--dry-run"]])
 def test_what_slurm_refuses_is_refused_once_and_leaves_no_run(launch: Launch, on: str, how: list[str]) -> None:
-    refused = launch("count", "--on", on, "--partition", "nowhere", *how, code=2)
+    refused = launch("count", "--on", on, "--partition", "nowhere", *how, code=3)
     assert refused.stderr.count("invalid partition") == 1 and "Nothing was submitted: see `sinfo -s`" in refused.stderr
     assert not list(launch.folder.glob("runs/count-*"))
 
