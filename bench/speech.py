@@ -19,7 +19,7 @@ from bench.compare import Goal, judged
 from eegdecode.evaluation.decode import predictions
 from eegdecode.evaluation.decode.predictions import Decoded, DecodedTrial
 from eegdecode.evaluation.metrics.r_of_time_courses import SHORTEST_SHIFT_S
-from eegdecode.evaluation.statistics import nulls, paired
+from eegdecode.evaluation.statistics import grouping, nulls, paired
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "configs/recipes/speech-eeg.yaml"
@@ -55,7 +55,6 @@ class Known(NamedTuple):
 
 OWN, OTHERS = "own other parts train as well", "others' other parts train"
 RIDGE = {OWN: Known(0.153, 0.815), OTHERS: Known(0.117, 0.739)}
-UNALIGNED = "ridge, ours, as it was recorded"
 LINEAR = {OWN: "subject-specific", OTHERS: "across subjects"}
 
 
@@ -167,9 +166,10 @@ class Row(NamedTuple):
 def _compared(trained: str, short: str, aligned: Decoded | None, plain: Decoded | None) -> dict[str, Goal]:
     """Print the table, give the goals."""
     assert aligned is not None
-    rows = {"ours": _row(aligned), "ridge, ours, aligned": _row(aligned.by("ridge"))}
+    decoders = {"ours": aligned, "ridge, ours, aligned": aligned.by("ridge")}
     if plain is not None:
-        rows[UNALIGNED] = _row(plain.by("ridge"))
+        decoders["ridge, ours, as it was recorded"] = plain.by("ridge")
+    rows = {name: _row(decoder) for name, decoder in decoders.items()}
     print(f"\n{LINEAR[trained]}, n = {len(aligned.trials)}: {trained}")
     print(f"{'':<32}{'r':>7}{'95 % of rotations':>20}{'match-mismatch 10 s':>22}")
     for name, row in rows.items():
@@ -177,11 +177,10 @@ def _compared(trained: str, short: str, aligned: Decoded | None, plain: Decoded 
     print(f"{'ridge, as measured elsewhere':<32}{RIDGE[trained].r:>7.3f}{'':>20}{RIDGE[trained].match:>20.1%}")
     each = zip(aligned.trials, rows["ours"].r, strict=True)
     print("r of each: " + " ".join(f"{trial.subject[-2:]}:{r:.3f}" for trial, r in each))
+    # Recordings of one listener are not independent
+    r = {name: grouping.by_subject(grouping.numbers(decoder)[0], rows[name].r) for name, decoder in decoders.items()}
     for name in list(rows)[1:]:
-        trials = plain if plain is not None and name == UNALIGNED else aligned
-        ours_of, ridge_of = _by_listener(aligned, rows["ours"].r), _by_listener(trials, rows[name].r)
-        better = paired.difference(ours_of, ridge_of, "listeners")
-        print(f"ours - {name}, paired: {_told(better)}")
+        print(f"ours - {name}, paired: {_text(paired.difference(r['ours'], r[name], 'listeners'))}")
     ours, *ridges = (float(row.r.mean()) for row in rows.values())
     return {
         f"r_{short}": Goal(ours, RIDGE[trained].r, at_least=True),
@@ -190,13 +189,7 @@ def _compared(trained: str, short: str, aligned: Decoded | None, plain: Decoded 
     }
 
 
-def _by_listener(decoded: Decoded, r: np.ndarray) -> np.ndarray:
-    """The mean r of each listener: recordings of one are not independent."""
-    subjects = np.array([trial.subject for trial in decoded.trials])
-    return np.array([r[subjects == subject].mean() for subject in sorted(set(subjects))])
-
-
-def _told(difference: paired.Difference) -> str:
+def _text(difference: paired.Difference) -> str:
     ends = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}], p = {difference.p:.4f}"
     return f"{difference.value:+.3f}{ends}, {difference.units}"
 

@@ -1,6 +1,8 @@
 """ConfigError, for users' mistakes: its message says what would be right; Unreachable, for a network that is not there.
 Cheap to import, for --help and status."""
 
+from hpc.codes import REFUSED, USAGE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -11,14 +13,14 @@ class ConfigError(ValueError):
 
     at = ""
     """The path of the setting, `train.model.width`, if there is one."""
-    code = 2
-    """With which the command line ends: wrong usage, see hpc.codes."""
+    code = USAGE
+    """With which the command line ends."""
 
 
 class RefusedBySlurm(ConfigError):
     """Slurm would not take the job, whatever its nodes do."""
 
-    code = 3
+    code = REFUSED
 
 
 class Unreachable(Exception):

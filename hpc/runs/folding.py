@@ -43,7 +43,7 @@ PASSING = (
     "rank-*.stopped", "rendezvous.json", "fork-servers.json",
 )  # fmt: skip
 """What processes of an attempt have passed to one another, or what its line in attempts.jsonl has."""
-OURS = r"\d\d:\d\d:\d\d {name} |submitit INFO |the looks at "
+OURS = r"\d\d:\d\d:\d\d {name} |submitit INFO "
 """How lines begin that a job has printed and that are in events.jsonl, or of no interest."""
 
 

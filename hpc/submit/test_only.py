@@ -13,8 +13,6 @@ from hpc.slurm import commands, sbatch_words, start_estimate
 from hpc.slurm.start_estimate import Answer
 from hpc.submit import batch
 
-_ALLOWED = "`sacctmgr show assoc user=$USER format=account,partition,qos`"
-
 
 def ask(plan: Plan, environ: Mapping[str, str]) -> Answer:
     """Ask Slurm about the batch script of a plan."""
@@ -38,7 +36,8 @@ def estimated_start(plan: Plan, environ: Mapping[str, str]) -> str:
             )
     if answer.is_final:
         raise RefusedBySlurm(
-            f"{answer}. Nothing was submitted: see `sinfo -s` for partitions, and {_ALLOWED} for accounts"
+            f"{answer}. Nothing was submitted: see `sinfo -s` for partitions, and `sacctmgr show assoc user=$USER "
+            "format=account,partition,qos` for accounts"
         )
     return str(answer)
 

@@ -193,7 +193,8 @@ class Supervisor:
             return ""
         began = time.monotonic()
         looked = health.look(self.dir.path, self.plan, self.resources, self._time_is_over)
-        print_safely(f"the looks at {many(self.resources['nodes'], 'node')} took {time.monotonic() - began:.1f} s")
+        took = f"{time.monotonic() - began:.1f} s"
+        self._log(f"the looks at {many(self.resources['nodes'], 'node')} took {took}")
         for note in looked.notes:
             self._note(note)
         if not looked.sick or self.stop_cause is not None:
@@ -667,8 +668,12 @@ class Supervisor:
         self._note(text)
         self._heartbeat(state, text)
 
-    def _note(self, text: str) -> None:
+    def _log(self, text: str) -> None:
+        """Print a line that nobody needs once the run has finished: see hpc.runs.folding.OURS."""
         print_safely(f"{time.strftime('%H:%M:%S')} {self.dir.name} {text}")
+
+    def _note(self, text: str) -> None:
+        self._log(text)
         seal.check_identity(self.dir, self.identity)
         try:
             append_line(self.dir.events, {"time": time.time(), "text": text})

@@ -166,9 +166,9 @@ def test_arrangements_are_the_different_orders_within_groups(labels: str, groups
         own[list(order)] for order in itertools.permutations(range(len(own))) if (group[list(order)] == group).all()
     ]
     others = {tuple(way) for way in ways} - {tuple(own)}
-    found = nulls.arrangements(np.unique(own, return_inverse=True)[1], group, 100)
-    assert found is not None and len(found) == len(others)
-    assert {tuple(np.unique(own)[row]) for row in found} == others
+    arrangements = nulls.arrangements(np.unique(own, return_inverse=True)[1], group, 100)
+    assert arrangements is not None and len(arrangements) == len(others)
+    assert {tuple(np.unique(own)[row]) for row in arrangements} == others
     assert nulls.arrangements(np.unique(own, return_inverse=True)[1], group, len(others)) is None
 
 

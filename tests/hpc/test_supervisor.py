@@ -292,8 +292,8 @@ def test_a_supervisor_that_stands_still_is_named_and_can_be_ended(launch: Launch
         write_json(here.run.supervisor, records.supervisor(here.run) | {"time": time.time() - 60})
         state = status.look(here.run)
         assert state.word == "silent" and f"pid {pid} stands still" in state.text
-        said = {"rank": 0, "time": time.time(), "attempt": 1, "what": "train", "done": 66, "total": 90}
-        heartbeats.write(here.run, 0, {0: heartbeats.slot_of(said)})
+        heartbeat = {"rank": 0, "time": time.time(), "attempt": 1, "what": "train", "done": 66, "total": 90}
+        heartbeats.write(here.run, 0, {0: heartbeats.slot_of(heartbeat)})
         refused = launch("count", "n=5", "--on", "local", code=3).stderr
         assert f"holds the lock, and pid {pid} stands still" in refused
         assert "asked to save and end, but pid" in launch("stop", here.run.name).stdout

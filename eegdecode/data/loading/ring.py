@@ -143,10 +143,11 @@ class Ring:
 
     def _ask(self, step: int, is_first: bool) -> None:
         places = self.share.step(step)
-        ahead = self.share.step(step + AHEAD)
-        if is_first:  # it reads ahead up to there, later ones add one step each
+        if is_first:  # it reads ahead up to AHEAD, later ones add one step each
             far = [self.share.step(step + more) for more in range(AHEAD + 1)]
             ahead = Places(*map(np.concatenate, zip(*far, strict=True)))
+        else:
+            ahead = self.share.step(step + AHEAD)
         share = self.share
         first = step * share.draw.batch + share.rank
         job = FillJob(step % self.slots, places, share.length(places), first, share.size, ahead)

@@ -259,7 +259,7 @@ def of_folds(metric: Metric) -> Metric:
         metric,
         score=partial(_score_of, metric),
         chance=partial(_chance, chance) if callable(chance) else chance,
-        null=None if metric.null is None else partial(_null, metric.null, metric.score),
+        null=None if metric.null is None else partial(_null, metric),
         headline=None if metric.headline is None else _headline(metric.headline),
     )
 
@@ -291,34 +291,28 @@ def _chance(chance: Callable[[Decoded, Scoring], float], pooled: Decoded, cfg: S
     return float(np.mean(of_each))
 
 
-Score = Callable[[Decoded, Scoring], float | np.ndarray | None]
-
-
-def _null(null: Callable[[Decoded, Scoring], np.ndarray], score: Score, pooled: Decoded, cfg: Scoring) -> np.ndarray:
+def _null(metric: Metric, pooled: Decoded, cfg: Scoring) -> np.ndarray:
     """[draw], or several of them [null, draw]."""
+    assert metric.null is not None
     several = []
     for parts in _repetitions(pooled):
-        nulls = [np.asarray(null(part, cfg)) for part in parts]
+        nulls = [np.asarray(metric.null(part, cfg)) for part in parts]
         if len(parts) > 1:
             nulls = [
-                drawn if drawn.ndim > 1 else _as_many(drawn, _mean(_known(score(part, cfg))), number, cfg)
-                for number, (part, drawn) in enumerate(zip(parts, nulls, strict=True))
+                null
+                if null.ndim > 1 or len(null) >= cfg.n_null
+                else _as_many(null, _value(metric, part, cfg), number, cfg)
+                for number, (part, null) in enumerate(zip(parts, nulls, strict=True))
             ]
         several.append(sum(weight * drawn for weight, drawn in zip(_weights(parts), nulls, strict=True)))
     mean = np.mean(several, axis=0)
     return wider(mean) if len({trial.fold for trial in pooled.trials}) > 1 else mean
 
 
-def _known(score: float | np.ndarray | None) -> float | np.ndarray:
-    return np.nan if score is None else score
-
-
-def _as_many(null: np.ndarray, own: np.ndarray | float, number: int, cfg: Scoring) -> np.ndarray:
+def _as_many(null: np.ndarray, own: np.ndarray | float | None, number: int, cfg: Scoring) -> np.ndarray:
     """[draw, …]: as many draws as are asked for, of a part with so few orders that its null has each other one once.
     The parts are permuted independently of each other, so that one may stay as it is, `own`, while others do not."""
-    if len(null) >= cfg.n_null:
-        return null
-    every = np.concatenate([np.broadcast_to(own, null.shape[1:])[None], null])
+    every = np.concatenate([np.broadcast_to(np.nan if own is None else own, null.shape[1:])[None], null])
     return np.asarray(every[draws(cfg.seed, FOLDS + number).integers(len(every), size=cfg.n_null)])
 
 
@@ -389,7 +383,9 @@ def _null_of_subjects(parts: Sequence[Decoded], headline: Headline, cfg: Scoring
 
     def null(part: Decoded, cfg: Scoring) -> np.ndarray:
         drawn = headline.null_by_subject(part, cfg)
-        return drawn if drawn.ndim > 2 else _as_many(drawn, headline.by_subject(part, cfg), numbers[id(part)], cfg)
+        if drawn.ndim > 2 or len(drawn) >= cfg.n_null:
+            return drawn
+        return _as_many(drawn, headline.by_subject(part, cfg), numbers[id(part)], cfg)
 
     return _of_subjects(parts, null, cfg)
 

@@ -8,7 +8,6 @@ Permutation  the pieces, or the classes, permuted among exchangeable units: for 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations as every_order
 from itertools import product
 from math import factorial, prod
 
@@ -81,9 +80,8 @@ def permutations(n: int, n_null: int, seed: int, groups: np.ndarray | None = Non
 
 def orders(n: int, n_null: int, seed: int) -> np.ndarray:
     """[null, n]: orders of n things; if there are few, each other one once, so that p is exact and of no seed."""
-    if 1 < factorial(n) <= n_null:
-        return np.array(list(every_order(range(n)))[1:])
-    return permutations(n, n_null, seed)
+    few = arrangements(np.arange(n), None, n_null)
+    return permutations(n, n_null, seed) if few is None else few
 
 
 def _orders(rng: np.random.Generator, n_null: int, n: int, groups: np.ndarray | None) -> np.ndarray:
