@@ -10,7 +10,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -55,7 +55,9 @@ return {
 })()"""
 
 
-AXE = """axe.run(document, %s).then(run => run.violations.filter(rule => ['serious', 'critical'].includes(rule.impact))
+# A page in a frame is a page of its own
+AXE = """axe.run(document, {iframes: false, %s}).then(run => run.violations
+  .filter(rule => ['serious', 'critical'].includes(rule.impact))
   .map(rule => [rule.id, rule.nodes[0].html.slice(0, 200)]))"""
 
 PRINTED = """[getComputedStyle(document.body).backgroundColor, ...['.contents', '.scroll'].map((name, number) => {
@@ -110,30 +112,34 @@ class Audited:
     printed: list[str]
 
 
-def audited(pages: Sequence[Path], profile: Path) -> dict[str, Audited]:
+def audited(addresses: Mapping[str, str], profile: Path) -> dict[str, Audited]:
     """Rules of a serious or critical impact, by the name of the page."""
     axe = (resources.files("axe_core_python") / "axe.min.js").read_text()
     found = {}
     with Browser(profile) as chromium:
         chromium.say("Page.enable")
         chromium.say("Runtime.enable")
-        for page in pages:
+        for name, address in addresses.items():
             chromium.heard.clear()
-            chromium.say("Page.navigate", url=page.as_uri())
+            chromium.say("Page.navigate", url="about:blank")  # another #… alone would load nothing
+            chromium.until("Page.loadEventFired")
+            chromium.heard.clear()
+            chromium.say("Page.navigate", url=address)
             chromium.until("Page.loadEventFired")
             chromium.say("Runtime.evaluate", expression=axe)
             rules = []
-            for theme, only in (("light", "{}"), ("dark", "{runOnly: ['color-contrast']}")):
+            for theme, only in (("light", ""), ("dark", "runOnly: ['color-contrast']")):
                 feature = {"name": "prefers-color-scheme", "value": theme}
                 chromium.say("Emulation.setEmulatedMedia", media="screen", features=[feature])
                 rules.append(_evaluated(chromium, AXE % only))
             chromium.say("Emulation.setEmulatedMedia", media="print", features=[feature])
-            found[page.stem] = Audited(*([tuple(each) for each in own] for own in rules), _evaluated(chromium, PRINTED))
+            found[name] = Audited(*([tuple(each) for each in own] for own in rules), _evaluated(chromium, PRINTED))
     return found
 
 
 def _evaluated(chromium: "Browser", expression: str) -> Any:
     said = chromium.say("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+    assert "exceptionDetails" not in said, said
     return said["result"]["value"]
 
 

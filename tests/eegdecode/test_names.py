@@ -310,12 +310,12 @@ def test_a_table_is_beside_its_csv_in_every_page(plain: dict[str, str]) -> None:
 def test_every_page_can_be_used_by_all_and_prints(plain: dict[str, str], tmp_path: Path) -> None:
     """By the rules of axe-core, in light and dark: none is broken whose impact is serious or critical."""
     alike = {"mel", "unplaced", "compare"}  # the same templates as others
-    paths, every = [], {which: page for which, page in plain.items() if which not in alike}
+    every = {which: page for which, page in plain.items() if which not in alike}
     for which, page in every.items():
-        paths.append(tmp_path / f"{which}.html")
-        paths[-1].write_text(page.replace("<details", "<details open"))
+        (tmp_path / f"{which}.html").write_text(page.replace("<details", "<details open"))
     (tmp_path / "broken.html").write_text("<html><body><img src='data:,'><p style='color:#eee'>pale</p></body></html>")
-    found = browser.audited([*paths, tmp_path / "broken.html"], tmp_path / "profile")
+    addresses = {which: (tmp_path / f"{which}.html").as_uri() for which in [*every, "broken"]}
+    found = browser.audited(addresses, tmp_path / "profile")
     broken = found.pop("broken")
     assert {"image-alt", "html-has-lang", "color-contrast"} <= {rule for rule, _ in broken.light}, (
         "else it proves nothing"

@@ -20,7 +20,7 @@ from hpc.runs import records, status
 from hpc.runs.rundir import RunDir, append_line, read_json, write_json
 from hpc.slurm.squeue import Queue
 from tests.conftest import Launch
-from tests.eegdecode.browser import ASK, CHROMIUM, Browser
+from tests.eegdecode.browser import ASK, CHROMIUM, Browser, audited
 from tests.hpc.test_media import HOSTILE
 from tests.waiting import LONG_S
 
@@ -430,6 +430,21 @@ def test_a_thousand_runs_are_searched_sorted_and_grouped(tmp_path: Path) -> None
             assert seen["contrasts"][0][0] >= 4.5, seen["contrasts"]
             assert opened.problems() == []
             assert (seen["background"] != "rgb(251, 251, 249)") == dark
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed here")
+def test_the_page_of_all_runs_can_be_used_by_all(runs: Path, tmp_path: Path) -> None:
+    """By the rules of axe-core, in light and dark, with all runs and with one of them open."""
+    page.write(str(runs))
+    address = (runs / page.PAGE).as_uri()
+    with Browser(tmp_path / "clicked") as chromium:
+        opened = Opened(chromium, address)
+        opened("document.querySelector('tr.run .name').click()")
+        assert opened("document.querySelectorAll('.details').length") == 1
+        of_one = opened("location.href")
+    found = audited({"all": address, "one": of_one}, tmp_path / "audited")
+    assert of_one != address
+    assert {which: (seen.light, seen.dark) for which, seen in found.items()} == {"all": ([], []), "one": ([], [])}
 
 
 def _of(runs: Path, names: list[str]) -> list[dict[str, Any]]:
