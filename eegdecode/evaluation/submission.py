@@ -56,7 +56,7 @@ FIRST_S = 0.5
 """The windows of challenge 1 begin so long after the stimulus."""
 NEEDED = ("__init__.py", "signals.py", "noise.py", "models", "sphere.py")
 """The files that build any network."""
-OF_HPC = ("errors.py", "config/choices.py", "config/late.py", "config/plugins.py")
+OF_HPC = ("errors.py", "codes.py", "config/choices.py", "config/late.py", "config/plugins.py")
 """What these need of the batch layer: a model is found by its name."""
 ENOUGH = 1e-5
 """Outputs of the package may differ from ours by so much, relative to the largest if that is above 1."""

@@ -119,7 +119,8 @@ def ask(
     lines: queue.Queue[tuple[float, str]] = queue.Queue()
     complaints: list[str] = []
     broken = ""
-    Thread(target=_read, args=(asking.stdout, lambda line: lines.put((time.time(), line))), daemon=True).start()
+    reading = Thread(target=_read, args=(asking.stdout, lambda line: lines.put((time.time(), line))), daemon=True)
+    reading.start()
     complaining = Thread(target=_read, args=(asking.stderr, complaints.append), daemon=True)
     complaining.start()
     hellos: dict[str, dict[str, Any]] = {}
@@ -134,7 +135,8 @@ def ask(
                 sent = time.time()
                 _write(asking, _ring(list(hellos.values())))
                 until = time.monotonic() + answer_s
-            if time.monotonic() > until or (asking.poll() is not None and lines.empty()):
+            # Its end may be seen before its last line is read
+            if time.monotonic() > until or (asking.poll() is not None and not reading.is_alive() and lines.empty()):
                 break
             with suppress(queue.Empty):
                 when, line = lines.get(timeout=0.05)

@@ -135,6 +135,19 @@ def test_a_run_that_was_killed_and_stopped_has_one_curve_and_no_point_twice(tmp_
         assert steps["best/loss"] == [8]
 
 
+def test_a_file_of_wandb_is_whole_when_the_end_of_the_run_is_in_it(tmp_path: Path) -> None:
+    """Its own process writes it, and may go on when our thread has been told that the run is finished."""
+    if installed.missing(["wandb"]):
+        pytest.skip("wandb is not installed")
+    run = RunDir(tmp_path / "train-k3f9")
+    attempt(run, "wandb", 0, 2, finished=True)
+    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    assert wandb_file.is_whole(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert wandb_file.last_step(path, "train/loss") == 2 and not wandb_file.is_whole(path)
+    assert not wandb_file.is_whole(tmp_path / "not-there")
+
+
 @pytest.mark.parametrize("online", [False, True])
 def test_a_server_of_wandb_gets_one_curve_of_a_run_that_was_requeued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool

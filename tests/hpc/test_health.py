@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,25 @@ def test_nodes_that_do_not_answer_are_noted_and_nothing_more(
     monkeypatch.setattr(health, "START_S", 0.2)
     monkeypatch.setattr(health, "ANSWER_S", 0.2)
     assert look(three_nodes) == Health(notes=["3 of 3 nodes could not be looked at"])
+
+
+def test_an_answer_counts_though_its_node_has_ended_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where this process has to wait for a core."""
+    read = health._read
+
+    def late(stream: Iterable[str], take: Callable[[str], object]) -> None:
+        lines = list(stream)
+        time.sleep(0.5)
+        read(lines, take)
+
+    monkeypatch.setattr(health, "_read", late)
+    disks = {"storage": {"scratch_local": [str(tmp_path / "nowhere/file")]}, "gpu": "nvidia", "fabric": ""}
+    (tmp_path / "nowhere").touch()
+    assert list(health.look(tmp_path, {"site": disks}, ASKED | {"nodes": 1, "mem_gb": 0.1}).sick.values()) == [
+        f"it cannot write to its scratch {tmp_path}/nowhere/file (Not a directory)"
+    ]
 
 
 def test_a_stop_that_is_requested_ends_the_looks(three_nodes: Path) -> None:

@@ -6,6 +6,7 @@ What it goes by is what its users know: WANDB_API_KEY, WANDB_PROJECT, WANDB_ENTI
 import logging
 import netrc
 import os
+import time
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,10 @@ QUIET = {
     "x_disable_stats": True, "x_save_requirements": False, "init_timeout": 30.0, "finish_timeout": 60.0,
 }  # fmt: skip
 """Our own log has the output, and provenance.json what it was computed with; nothing is written between log points."""
+
+WHOLE_S = 10.0
+"""Its own process may still write the last steps when the run has finished for it; a job that ends now would end that,
+too."""
 
 
 class Wandb:
@@ -95,7 +100,10 @@ class Wandb:
         if not finished:
             self._run.mark_preempting()
         self._run.finish(exit_code=0 if finished else 1)
-        self._run = None
+        file, self._run = Path(self._run.settings.sync_file), None
+        until = time.monotonic() + WHOLE_S
+        while not wandb_file.is_whole(file) and time.monotonic() < until:
+            time.sleep(0.02)
 
 
 def why_offline(folder: Path, environ: Mapping[str, str], address: str) -> str:

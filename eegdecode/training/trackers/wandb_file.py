@@ -44,6 +44,11 @@ def last_step(path: Path, name: str) -> int:
     return max((row.step.num for row in rows if name in names(row)), default=0)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the end of the run is in it."""
+    return path.exists() and any(record.WhichOneof("record_type") == "exit" for record in records(path))
+
+
 def names(row: Any) -> set[str]:
     """Of the figures and pictures of a row of the history; of each part of a picture, that of the whole."""
     return {item.key or item.nested_key[0] for item in row.item}
