@@ -267,6 +267,9 @@ def test_the_tree_of_rooms_is_the_tree() -> None:
         there = {f"{package}/{path.name}" for path in (ROOT / package).glob("[!_]*.py")}
         there |= {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / package).rglob("__init__.py")}
         assert {name for name in named if name.startswith(f"{package}/")} == there
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    at_top = {f"{name.partition('/')[0]}/" for name in tracked.splitlines() if "/" in name and name[0] != "."}
+    assert at_top <= named, "a test or a command has left a folder, and it was committed"
 
 
 def test_every_decision_has_a_number_of_its_own_and_the_five_parts() -> None:
