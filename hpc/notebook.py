@@ -145,6 +145,8 @@ def _arguments(
         words |= config
     else:
         files = [config] if isinstance(config, str | Path) else config
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"settings come in a mapping, {{'optim.lr': 1e-3}}, and not as {settings!r}")
     words |= settings or {}
     line = [stage, *map(str, files), *(f"{key}={_text(value)}" for key, value in words.items())]
     known = [name for name in OPTIONS if name not in NOT_HERE]
@@ -402,9 +404,8 @@ def runs(folder: str | Path = "runs", *, names: Sequence[str] = ()) -> RunTable:
 def _record(run: RunDir | None, state: State) -> RunRecord:
     """The record of a run; None for one that is elsewhere, of which the state is all that is here."""
     submitted = records.submissions(run) if run else []
-    result = records.result(run) if run and state.word == "finished" else {}
+    plan, result, _ = records.whole(run) if run else ({}, {}, [])  # a damaged file is named in the text of the state
     metrics = result.get("metrics") or state.figures
-    plan = records.plan(run) if run else {}
     return RunRecord(
         run=state.run,
         stage=plan.get("stage") or state.run.rpartition("-")[0],

@@ -143,7 +143,7 @@ def _dots(label: str, row: Row) -> Dots:
     """As in report.html: a dot is a network, a ring a linear decoder, and beside a network the best of its study."""
     if row.is_linear:
         return Dots(label, None, row.value, row.chance)
-    return Dots(label, row.value, max((value for value, _ in row.baselines.values()), default=None), row.chance)
+    return Dots(label, row.value, max((each.value for each in row.baselines.values()), default=None), row.chance)
 
 
 def _row(row: Row, several: bool) -> list[str]:

@@ -246,7 +246,8 @@ class Result:
         }
 
     def plain(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "answers": self.answers(), **asdict(self)}
+        verdicts = {name: self.verdict_of(name) for name in self.decoders}
+        return {"verdict": self.verdict, "verdicts": verdicts, "answers": self.answers(), **asdict(self)}
 
 
 def headline(decoded: Decoded) -> str:

@@ -14,6 +14,8 @@ from hpc.media import many
 HEAD = ("HOURS", "CPU-H", "GPU-H", "USEFUL", "REDONE", "LOST", "IDLE", "QUEUED", "KWH")
 """After the name, and the number of runs of a row that may have several: a line fits into 80 columns."""
 NOT_MEASURED = "-"
+LATEX = "% made by `hpc book`; \\usepackage{booktabs}"
+"""The first line of a table in LaTeX."""
 
 
 def text(book: Book, by: str) -> str:
@@ -106,6 +108,16 @@ def csv(rows: Sequence[Sum], by: str) -> str:
     return media.csv([names, *([_plain(line[name]) for name in names] for line in lines)])
 
 
+def is_csv(content: bytes) -> bool:
+    """Whether a file is empty, or one of this table."""
+    return not content or b",runs,jobs,hours,cpu_hours," in content.partition(b"\n")[0]
+
+
+def is_latex(content: bytes) -> bool:
+    """Whether a file is empty, or one of this table."""
+    return not content or content.startswith(LATEX.encode())
+
+
 def _plain(value: object) -> str:
     return "" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
 
@@ -125,7 +137,7 @@ def latex(rows: Sequence[Sum], total: Sum, by: str) -> str:
         "kWh",
     )
     lines = [
-        "% made by `hpc book`; \\usepackage{booktabs}",
+        LATEX,
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
         f"{' & '.join(heads)} \\\\",

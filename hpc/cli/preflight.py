@@ -18,6 +18,7 @@ from hpc.config import secrets, stages
 from hpc.errors import ConfigError
 from hpc.plan.plan import Plan, Science
 from hpc.rank.context import Input, input_run, input_there
+from hpc.runs import products
 from hpc.runs.rundir import RunDir, committed_steps, read_json
 from hpc.site import allocation, profile
 from hpc.slurm import commands, sbatch_words
@@ -54,6 +55,8 @@ def check_inputs(science: Science, runs: Path, coming: Sequence[str] = ()) -> No
     """Refuse a plan whose inputs do not exist and are not `coming`, the runs planned before this one."""
     for field, ref in science.inputs.items():
         run = input_run(ref, runs)
+        if run and (gone := products.gone(run)):
+            raise ConfigError(f"{science.stage}.{field} is the run {ref}, which is finished, but {gone}")
         if ref in coming or (run.result if run else Path(ref)).exists():
             continue
         if run is None:

@@ -135,7 +135,7 @@ class _Replay:
         self._say(was, found)
         if self.args.dry_run:
             return []
-        self._refuse(found)
+        self._refuse(was, found)
         replay.note(self.place, self.of_what)
         allocation.check_usable(plan.site)
         code = replay.compute(plan, replay.lay_out(was, self.place, found, self.packed))
@@ -158,8 +158,14 @@ class _Replay:
             made = ": it is computed first, from the capsule" if ref in self.packed else ""
             print(f"missing {media.one_line(missing)}{made}", flush=True)
 
-    def _refuse(self, found: Inputs) -> None:
+    def _refuse(self, was: RunDir, found: Inputs) -> None:
         again = shlex.join(["hpc", "replay", self.args.words[0]])
+        damaged = replay.product_faults(was)
+        if damaged and not self.args.anyway:
+            raise ConfigError(
+                f"product: {damaged[0]}. --anyway computes, and compares with what the run has listed, and not with "
+                "this file"
+            )
         computed = [verdict.run for verdict in self.verdicts]
         other = [text for text in found.other if not any(f"/{name} " in text for name in computed)]
         if found.missing:

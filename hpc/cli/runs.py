@@ -144,9 +144,15 @@ def show_book(args: Arguments, environ: Mapping[str, str]) -> int:
     by = args.by or "run"
     if by not in BY:
         raise ConfigError(f"a row of the book is no {by!r}.{did_you_mean(by, BY)}")
+    for option, file, is_ours in (("--csv", args.csv, tables.is_csv), ("--latex", args.latex, tables.is_latex)):
+        if file and os.path.isfile(file) and not is_ours(Path(file).read_bytes()):
+            raise ConfigError(f"{option} {file}: hpc book has not written that file, so it is kept: say another name")
     words, elsewhere = _by_place(args.words, args.runs)
     chosen = {run.name: run for word in words for run in status.find_all(word, args.runs)}
     book = Book(list(chosen.values()) if args.words else status.all_runs(args.runs))
+    if not args.words:
+        lacking = status.without_plan(args.runs)
+        book.notes += [f"{name} is left out: it has the records of jobs, but no plan.json" for name in lacking]
     if elsewhere or (not args.words and _lives_elsewhere(args.runs)):
         from hpc.remote import verbs
 
@@ -251,7 +257,9 @@ def show_log(args: Arguments, environ: Mapping[str, str]) -> int:
         print(f"rank {args.rank} has printed nothing")
         return DONE
     if not log.exists():
-        raise ConfigError(f"{run.name} has no {log.relative_to(run.path)} yet; what is there: {run.jobs}")
+        there = sorted(int(path.stem.partition("-")[2]) for path in log.parent.glob("rank-*.log"))
+        ranks = f"its logs are of rank {', '.join(map(str, there))}" if there else f"what is there: {run.jobs}"
+        raise ConfigError(f"{run.name} has no {log.relative_to(run.path)}; {ranks}")
     watch.print_log(run, log, wait=args.follow)
     return DONE
 

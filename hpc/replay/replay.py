@@ -25,7 +25,7 @@ from hpc.plan.snapshot import Code
 from hpc.replay import causes, inputs, verdict
 from hpc.replay.inputs import Inputs
 from hpc.replay.verdict import Verdict
-from hpc.runs import provenance, records, seal, status
+from hpc.runs import products, provenance, records, seal, status
 from hpc.runs.rundir import RunDir, read_json, write_json
 from hpc.runs.unpack import ARCHIVE
 from hpc.submit import start
@@ -74,6 +74,16 @@ def code_fault(was: RunDir) -> str:
     if fault := seal.difference(was.code, expected):
         return fault
     return "" if (was.code / ARCHIVE).exists() else f"{was.code} is a copy as older versions made it, file by file"
+
+
+def product_faults(was: RunDir) -> list[str]:
+    """Describe the products of a run that are here and not what it has written: of these a comparison says nothing, as
+    it goes by the list."""
+    listed = [(was.out / name, product) for name, product in (products.listed(was.out) or {}).items()]
+    there = [(path, product) for path, product in listed if path.is_file()]
+    return [
+        products.why_damaged(path, product, was.out) for path, product in there if not products.is_intact(path, product)
+    ]
 
 
 def planned(was: RunDir, place: Path, todays_code: bool) -> Plan:

@@ -412,6 +412,16 @@ def what_to_do(path: Path) -> str:
     return "Copy it again with its list, or make it again"
 
 
+def gone(run: RunDir) -> str:
+    """Say that the products of a finished run were removed, and what makes them again; empty if they are there."""
+    if run.out.is_dir() or not run.result.exists():
+        return ""
+    return (
+        f"its products are gone, its folder `out` is not there: `hpc verify {option(run)} --repair`, then "
+        f"`hpc resume {option(run)}`, make them again"
+    )
+
+
 def option(run: RunDir) -> str:
     """Return a run as one names it on the command line, from the current folder."""
     runs = run.path.resolve().parent

@@ -164,7 +164,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _outdated(run, plan, result) or state.exact
+        state.text = "" if damage else _gone(run) or _outdated(run, plan, result) or state.exact
         _headline(state, result.get("metrics") or {}, plugins.shown(entry, "headline"))
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
@@ -232,6 +232,15 @@ def _headline(state: State, metrics: Mapping[str, Any], declared: tuple[str, ...
     name = name or next((each for each in numbers if numbers[each][1] is not None), next(iter(numbers), ""))
     if name:
         state.headline, (state.value, state.chance) = name, numbers[name]
+
+
+def _gone(run: RunDir) -> str:
+    """Say of a finished run that its products were removed."""
+    if os.path.isdir(f"{run.folder}/out"):
+        return ""
+    from hpc.runs import products  # where nothing is gone it is not needed
+
+    return products.gone(run)
 
 
 def _outdated(run: RunDir, plan: PlanRecord, result: Result) -> str:
@@ -494,6 +503,15 @@ def all_runs(runs: Path | str) -> list[RunDir]:
     with os.scandir(runs) as entries:
         folders = [entry for entry in entries if entry.name[0] != "." and os.path.exists(f"{entry.path}/plan.json")]
     return [RunDir(entry.path) for entry in sorted(folders, key=lambda entry: entry.stat().st_mtime)]
+
+
+def without_plan(runs: Path | str) -> list[str]:
+    """Return the names of the folders that were runs: somebody has removed their plan.json."""
+    if not os.path.isdir(runs):
+        return []
+    with os.scandir(runs) as entries:
+        names = [entry.name for entry in entries if entry.name[0] != "." and os.path.exists(f"{entry.path}/jobs")]
+    return [name for name in sorted(names) if not os.path.exists(f"{runs}/{name}/plan.json")]
 
 
 def clock(seconds: float) -> str:

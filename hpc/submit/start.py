@@ -14,7 +14,7 @@ from hpc.media import print_error
 from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.rank.signals import Stop, listening
-from hpc.runs import cancel, records, status
+from hpc.runs import cancel, products, records, status
 from hpc.runs.outdated import outdated
 from hpc.runs.rundir import RunDir
 from hpc.runs.status import State
@@ -248,6 +248,8 @@ def _runs_option(plan: Plan) -> str:
 
 def _finished_before(plan: Plan) -> str:
     """Say that a run is finished, and whether by code that would give the same today."""
+    if text := products.gone(plan.run):
+        return f"finished before, but {text}"
     text = outdated(plan.run)
     return f"finished before, {text}; --again makes it anew" if text else "finished before (--again makes a new run)"
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from eegdecode import stages
 from eegdecode.data.config import Split
 from eegdecode.evaluation import compare, results
 from eegdecode.evaluation.comparison import pairs, ranking
-from eegdecode.evaluation.comparison.rows import Row
+from eegdecode.evaluation.comparison.rows import Linear, Row
 from eegdecode.evaluation.config import Compare, Scoring
 from eegdecode.evaluation.cross_validation import folds
 from eegdecode.evaluation.decode import predictions
@@ -156,6 +157,19 @@ def of_network(runs: Path, name: str, windows: Decoded, **changed: object) -> In
     return Input(f"evaluate-{name}")
 
 
+def compared_rows(folder: Path, *runs: str) -> list[dict[str, Any]]:
+    compared(folder, runs=tuple(map(Input, runs)))
+    rows: list[dict[str, Any]] = (read_json(RunDir(folder / "compare-x").out / "compare.json") or {})["rows"]
+    return rows
+
+
+def linear_of(folder: Path, run: str) -> str:
+    """The verdict of its linear decoder, as its report has it."""
+    report: Any = read_json(RunDir(folder / run).out / "report.json")
+    verdict: str = report["verdicts"]["linear"]
+    return verdict
+
+
 def test_folds_and_seeds_of_a_decoder_are_one_row_and_no_fold_is_the_best(tmp_path: Path) -> None:
     for model, effect in ((EEGNet(), 0.3), (Shallow(), 1.5)):
         for seed in range(2):
@@ -174,6 +188,9 @@ def test_folds_and_seeds_of_a_decoder_are_one_row_and_no_fold_is_the_best(tmp_pa
         )
         for effect in (1.5, 0.3)
     ]
+    linear = whole[0].result
+    assert rows["linear"]["p"] == pytest.approx(linear.baseline_results["linear"].figures["balanced_accuracy"].p)
+    assert rows["linear"]["verdict"] == linear.verdict_of("linear")
     for row, own in zip(rows.values(), whole, strict=False):
         assert row["value"] == pytest.approx(own.result.figures["balanced_accuracy"].value)
         assert (
@@ -187,6 +204,9 @@ def test_folds_and_seeds_of_a_decoder_are_one_row_and_no_fold_is_the_best(tmp_pa
     text = (RunDir(tmp_path / "compare-x").out / "compare.html").read_text()
     assert "16 evaluations of 2 decoders" in text
     assert [each.count('class="ridge"') for each in tracks(text)] == [1, 1, 1], "chance has no ring"
+    of_two = compared_rows(tmp_path, "evaluate-shallow-0-0", "evaluate-eegnet-0-0")
+    one_fold = next(row for row in of_two if row["is_linear"])
+    assert one_fold["p"] is not None and one_fold["verdict"] == linear_of(tmp_path, one_fold["runs"][0])
 
 
 def test_the_folds_of_one_decoder_are_no_comparison_and_a_missing_fold_is_named(tmp_path: Path) -> None:
@@ -254,7 +274,7 @@ def test_a_ring_is_a_linear_decoder_as_in_a_report() -> None:
     of = {"study": ["preprocess-a"], "split": {"by": "run"}}
     subjects = {"sub-1": 0.6, "sub-2": 0.7}
     network = Row(("evaluate-a",), "", "r", 0.65, 0.5, 0.01, "x", subjects, of, "eegnet")
-    network = replace(network, baselines={"csp": (0.55, subjects), "mdm": (0.6, subjects)})
+    network = replace(network, baselines={"csp": Linear(0.55, subjects), "mdm": Linear(0.6, subjects)})
     linear = replace(network, model="mdm", value=0.6, is_linear=True, baselines={})
     text = compare.render([network, linear], *pairs.compared([network, linear]))
     drawn = [dict(re.findall(r'class="(decoded|ridge|chance)" style="left:([\d.]+)%', each)) for each in tracks(text)]

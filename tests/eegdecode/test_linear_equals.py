@@ -1,6 +1,7 @@
 """Linear decoders are equals: each has its p, interval and difference to the network; the page has three answers."""
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from eegdecode.evaluation.report import tables
 from eegdecode.evaluation.results import CONFOUNDED, Result
 from eegdecode.evaluation.statistics import calibration, paired
 from eegdecode.training.validator import auroc
+from hpc.templates import say
 from tests.eegdecode.reported import page_of
 
 SCORING = Scoring(n_null=200)
@@ -183,6 +185,22 @@ def test_a_network_that_gives_all_windows_one_class_is_named() -> None:
         of(replace(decoded, trials=trials))
     )
     assert "One class" not in page_of(of(decoded))
+    constant = tuple(replace(each, output=np.array([[8.0, 0.0, 0.0]])) for each in decoded.trials)
+    page = page_of(of(replace(decoded, trials=constant)))
+    assert "One class is predicted for all of the test windows, and AUROC is 0.50" in page
+    assert "have no spread, and say nothing of the data" in page
+
+
+def test_a_figure_of_a_decoder_is_beside_its_own_chance_level() -> None:
+    """That of weighted F1 hangs on how often each class is predicted."""
+    result = of(answers(1.0, riemann=3.0))
+    own, network = result.baseline_results["riemann"].figures["weighted_f1"], result.figures["weighted_f1"]
+    other = replace(own, chance=network.chance + 0.1)
+    figures = {**result.baseline_results["riemann"].figures, "weighted_f1": other}
+    results_of = {"riemann": replace(result.baseline_results["riemann"], figures=figures)}
+    page = page_of(replace(result, baseline_results=results_of))
+    assert f"{say(own.value)} (chance {say(other.chance)})" in page
+    assert set(re.findall(r"\(chance ([\d.]+)\)", page)) == {say(other.chance)}, "of the others it is the network's"
 
 
 def of(decoded: Decoded) -> Result:

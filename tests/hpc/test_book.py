@@ -235,6 +235,26 @@ def test_the_table_for_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)[0]["lost_gpu_hours"] == pytest.approx(20 * 4 / 3600)
 
 
+@pytest.mark.parametrize("option", ["--csv", "--latex"])
+def test_a_file_that_is_no_book_is_kept(tmp_path: Path, option: str) -> None:
+    file = tmp_path / "study.yaml"
+    line = ["book", "--runs", str(tmp_path), option, str(file)]
+    verbs.show_book(read(line), {})
+    verbs.show_book(read(line), {})
+    file.write_text("preprocess: {study: ./eeg}\n")
+    with pytest.raises(ConfigError, match=rf"{option} .*study.yaml: hpc book has not written that file"):
+        verbs.show_book(read(line), {})
+    assert file.read_text() == "preprocess: {study: ./eeg}\n"
+
+
+def test_a_run_that_has_lost_its_plan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of_slurm(tmp_path / "runs", "train-a").plan.unlink()
+    (tmp_path / "runs/notes").mkdir()
+    verbs.show_book(read(["book", "--runs", f"{tmp_path}/runs"]), {})
+    said = capsys.readouterr().out
+    assert "train-a is left out: it has the records of jobs, but no plan.json" in said and "notes" not in said
+
+
 def test_entries_of_a_cluster_are_the_same_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a laptop asks for them over ssh; a version that does not know all fields leaves the others out."""
     run = run_of_slurm(tmp_path / "runs", "train-a")

@@ -41,6 +41,12 @@ def test_a_run_is_started_watched_and_read_from_python(here: Path, capsys: pytes
     assert (row.run, row.stage, row.state, row.label, row.site) == (run.name, "count", "finished", "pilot", "local")
     assert row.metrics == {"total": 14, "half": 7.0} and row.submitted and row.ended and row.ended >= row.submitted
     assert [line.split()[0] for line in repr(hpc.runs()).splitlines()] == ["run", run.name]
+    damaged = RunDir(here / "runs/count-damaged")
+    damaged.path.mkdir()
+    damaged.plan.write_text("{bad")
+    named = next(row for row in hpc.runs() if row.run == damaged.name)
+    assert len(hpc.runs()) == 2 and "plan.json is damaged" in named.text
+    damaged.plan.unlink()
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(hpc.runs())
     assert frame.loc[0, "state"] == "finished" and frame.loc[0, "metrics"]["total"] == 14
@@ -105,6 +111,11 @@ def test_a_wrong_request_is_refused_in_a_sentence_before_anything_happens(
     with pytest.raises(hpc.ConfigError, match=sentence):
         hpc.submit(stage, config, **options)  # type: ignore[arg-type]
     assert not Path("runs").exists() and list(hpc.runs()) == []
+
+
+def test_settings_are_a_mapping(here: Path) -> None:
+    with pytest.raises(hpc.ConfigError, match=r"settings come in a mapping, .* and not as \['n=3'\]"):
+        hpc.dry_run("count", (), ["n=3"])  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_not_there_is_named(here: Path) -> None:

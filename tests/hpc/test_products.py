@@ -20,6 +20,7 @@ from hpc.rank.verification import Verification
 from hpc.runs import products
 from hpc.runs.products import LIST, DamagedProduct, Memory
 from hpc.runs.rundir import RunDir, write_json
+from tests.conftest import Launch
 
 
 @pytest.fixture
@@ -449,6 +450,24 @@ def test_verify_names_damage_and_repair_sets_it_aside(run: RunDir, capsys: pytes
     assert "hpc resume preprocess-abc" in capsys.readouterr().out
     assert (run.path / "damaged" / "out" / "a.bin").read_bytes() == b"junk"
     assert not (run.out / "a.bin").exists() and not run.result.exists()
+
+
+@pytest.mark.ranks
+def test_a_run_whose_products_were_removed_says_so_and_makes_them_again(launch: Launch) -> None:
+    first, second = ["count", "n=3", "--ranks", "1"], ["count", "n=4", "--ranks", "1"]
+    launch(*first)
+    (run,) = map(RunDir, launch.runs())
+    before = sorted(path.name for path in run.out.iterdir())
+    shutil.rmtree(run.out)
+    gone = "its products are gone, its folder `out` is not there"
+    assert gone in launch("status").stdout
+    assert f"finished before, but {gone}" in launch(*first).stdout
+    refused = launch(*second, f"after={run.name}", code=2).stderr
+    assert f"count.after is the run {run.name}, which is finished, but {gone}" in refused
+    for line in re.findall(r"`hpc ([^`]+)`", refused):
+        launch(*line.split())
+    assert sorted(path.name for path in run.out.iterdir()) == before
+    launch(*second, f"after={run.name}")
 
 
 def test_verify_says_which_run_to_repair(run: RunDir) -> None:

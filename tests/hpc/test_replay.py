@@ -130,6 +130,19 @@ def test_a_changed_byte_in_the_data_is_named_before_anything_is_computed(launch:
 
 
 @pytest.mark.ranks
+def test_a_changed_byte_in_a_product_is_named_before_anything_is_computed(launch: Launch, tallied: RunDir) -> None:
+    """The comparison goes by the list of what was written: of this file it would say nothing."""
+    (name, *_) = [name for name, product in (products.listed(tallied.out) or {}).items() if product.n_bytes]
+    content = (tallied.out / name).read_bytes()
+    (tallied.out / name).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    refused = launch("replay", tallied.name, code=2).stderr
+    assert f"product: {tallied.out / name} is damaged: its SHA-256 is " in refused
+    assert "equal bit for bit" in launch("replay", tallied.name, "--anyway").stdout
+    (tallied.out / name).unlink()
+    assert "equal bit for bit" in launch("replay", tallied.name).stdout, "what is not here is computed"
+
+
+@pytest.mark.ranks
 def test_data_are_looked_for_elsewhere_by_their_hash(launch: Launch, tallied: RunDir) -> None:
     (launch.folder / "elsewhere").mkdir()
     (launch.folder / "data").rename(launch.folder / "elsewhere/data")

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,15 @@ MOST_NAMED = 2
 OF_PARTITION = (*OF_FOLD, *OF_REPETITION)
 
 
+class Linear(NamedTuple):
+    """What an evaluation says of a linear decoder beside the network. `p` and `verdict`: of older reports none."""
+
+    value: float
+    subjects: Mapping[str, float]
+    p: float | None = None
+    verdict: str = "linear"
+
+
 @dataclass(frozen=True)
 class Row:
     """A decoder on the test set of a study.
@@ -39,7 +48,7 @@ class Row:
     model
         What tells it from the other decoders; `study`: what tells its study from others.
     p
-        None for a linear decoder that the evaluation tested beside the network.
+        None for a linear decoder of an older report.
     of
         The study and the split; empty if an older report does not name them.
     sd_seeds
@@ -62,8 +71,7 @@ class Row:
     n_folds: int = 1
     sd_seeds: float | None = None
     is_linear: bool = False
-    baselines: Mapping[str, tuple[float, Mapping[str, float]]] = field(default_factory=dict, repr=False)
-    """By name, the figure of a linear decoder and that of each subject."""
+    baselines: Mapping[str, Linear] = field(default_factory=dict, repr=False)
     training: Training | None = field(default=None, repr=False)
     scoring: Scoring = field(default_factory=Scoring, repr=False)
     windows: Repetitions = field(default=(), repr=False, compare=False)
@@ -116,7 +124,7 @@ def read(run: RunDir) -> Row:
         value, chance, p = (_number(main[key]) for key in ("value", "chance", "p"))
         subjects = {str(row["subject"]): _number(row["value"]) for row in report["subjects"]}
         baselines = {
-            str(each): (_number(figures[name]), _by_subject(report["subjects"], each))
+            str(each): _linear(report, str(each), name)
             for each, figures in report.get("baselines", {}).items()
             if name in figures
         }
@@ -150,6 +158,18 @@ def read(run: RunDir) -> Row:
         training=_training([RunDir(run.path.parent / name) for name in models if "/" not in name]),
         scoring=_scoring(run),
         windows=_windows(run, whole),
+    )
+
+
+def _linear(report: Mapping[str, Any], baseline: str, metric: str) -> Linear:
+    """A linear decoder in a report, by the metric that decides."""
+    own = report.get("baseline_results", {}).get(baseline, {}).get("figures", {}).get(metric, {})
+    p = own.get("p")
+    return Linear(
+        _number(report["baselines"][baseline][metric]),
+        _by_subject(report["subjects"], baseline),
+        None if p is None else _number(p),
+        str(report.get("verdicts", {}).get(baseline, "linear")),
     )
 
 
@@ -233,8 +253,14 @@ def _pooled(several: Sequence[Row]) -> Row:
         n_folds=whole.n_folds,
         sd_seeds=whole.sd_repetitions,
         baselines={
-            name: (figures[result.headline], {row.subject: row.baselines[name] for row in result.subjects})
-            for name, figures in result.baselines.items()
+            name: Linear(
+                figure.value,
+                {row.subject: row.baselines[name] for row in result.subjects},
+                figure.p,
+                result.verdict_of(name),
+            )
+            for name, figure in result.decoders.items()
+            if name in result.baselines
         },
         windows=folds.pool(parts).repetitions,
     )
@@ -300,14 +326,15 @@ def _with_linear(table: Sequence[Row]) -> list[Row]:
     every = list(table)
     seen: dict[tuple[str, str], Row] = {}
     for row in table:
-        for name, (value, subjects) in row.baselines.items():
+        for name, own in row.baselines.items():
             key = json.dumps(_task(row), sort_keys=True), name
             same = seen.get(key)
-            if same is not None and (same.value, same.subjects) == (value, dict(subjects)):
+            if same is not None and (same.value, same.subjects) == (own.value, dict(own.subjects)):
                 continue
             model = name if same is None else f"{name} beside {row.model}"
             linear = replace(
-                row, settings="", value=value, p=None, verdict="linear", subjects=dict(subjects), model=model,
+                row, settings="", value=own.value, p=own.p, verdict=own.verdict,
+                subjects=dict(own.subjects), model=model,
                 sd_seeds=None, is_linear=True, baselines={}, windows=_by(row.windows, name),
             )  # fmt: skip
             seen.setdefault(key, linear)

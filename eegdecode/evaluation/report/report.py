@@ -87,11 +87,7 @@ def of_result(result: Result) -> dict[str, Any]:
     """What the page says of the result alone."""
     declared, headline, baselines = metrics(result.kind), result.headline, result.baselines
     titles = {name: metric.title for name, metric in declared.items()}
-    # A baseline may have no such metric: PESQ finds no speech in it
-    of_baselines = {
-        name: [say(figures[name]) if name in figures else "–" for figures in baselines.values()]
-        for name in result.figures
-    }
+    of_baselines = {name: [_of_baseline(result, each, name) for each in baselines] for name in result.figures}
     best = result.best_linear
     unit = "trial" if result.kind == "sequence" else "window"
     by_metric = [
@@ -127,13 +123,30 @@ def of_result(result: Result) -> dict[str, Any]:
     }
 
 
+def _of_baseline(result: Result, baseline: str, metric: str) -> str:
+    """A figure of a baseline, with its own chance level if that is another: of some metrics it hangs on how often each
+    class is predicted. A baseline may have no such figure: PESQ finds no speech in it."""
+    figures = result.baselines[baseline]
+    if metric not in figures:
+        return "–"
+    own = result.baseline_results[baseline].figures.get(metric) if baseline in result.baseline_results else None
+    value, chance = say(figures[metric]), say(result.figures[metric].chance)
+    return value if own is None or say(own.chance) == chance else f"{value} (chance {say(own.chance)})"
+
+
 def _one_class(result: Result) -> str:
-    """A sentence if the network gives all test windows one class, though it tells them apart."""
+    """A sentence if the network gives all test windows one class, whether its scores tell them apart or not."""
     if result.kind != "classes" or "auroc" not in result.figures:
         return ""
     counts = [each.n_predicted for each in result.of_classes[NETWORK]]
     n_classes = sum(each.n_windows > 0 for each in result.of_classes[NETWORK])
     accuracy, auroc = (result.figures[name].value for name in ("balanced_accuracy", "auroc"))
+    if max(counts) == sum(counts) and n_classes > 1 and auroc < doctor.RANKED:
+        return (
+            f"One class is predicted for all of the test windows, and AUROC is {auroc:.2f}: the network has learned to "
+            "answer with a constant, so its figures have no spread, and say nothing of the data. Train longer, or "
+            "balance the classes (objective.balanced=true)."
+        )
     return doctor.one_class(max(counts) / sum(counts), auroc, accuracy, n_classes, "test")
 
 
