@@ -223,6 +223,7 @@ def check_models(cfg: Evaluate, n_ranks: int, find: Find) -> str:
         "the network",
         6: "where classes, people, candidates or recordings allow few orders, all are tried, so that p is exact and of "
         "no seed; folds of a retrieval are permuted independently; over candidates, a difference counts windows alike",
+        7: "the interval over subjects ends where the metric does, as a balanced accuracy at 1",
     }
 )
 @checked_by(check_models)

@@ -330,7 +330,8 @@ def _figures(
     figures = {name: figure_of(table[name], score, decoded, cfg, name == main) for name, score in scores.items()}
     deciding = table[main].headline
     if deciding is not None and main in figures and not deciding.of_subjects(decoded):
-        low, high = (float(edge) for edge in intervals.of_mean(deciding.by_subject(decoded, cfg)))
+        edges = intervals.of_mean(deciding.by_subject(decoded, cfg))
+        low, high = (float(np.clip(edge, *deciding.ends)) for edge in edges)
         if not np.isnan(low):
             figures[main] = replace(figures[main], low=low, high=high)
     return figures

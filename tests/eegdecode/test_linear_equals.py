@@ -207,6 +207,11 @@ def of(decoded: Decoded) -> Result:
     return results.evaluate(decoded, SCORING)
 
 
+def test_sentences_of_the_verdict_are_apart() -> None:
+    result = replace(of(answers(1.0, riemann=3.0)), confound="the recording")
+    assert result.permuted and " The target goes along with the recording, so" in page_of(result)
+
+
 def test_labels_that_are_spread_unevenly_are_a_confound() -> None:
     p, accuracy = confounds.uneven(np.repeat([0, 1], 40), ["a"] * 40 + ["b"] * 40)
     assert p < confounds.CONFOUNDED and accuracy == 1

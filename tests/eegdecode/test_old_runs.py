@@ -76,10 +76,10 @@ def test_an_evaluation_says_that_todays_would_differ_and_one_of_the_old_model_is
     old = [f"model={model.name}", "scoring.n_null=120"]
     former("evaluate", *old, "--only", "--name", "anew")
     after = former.run("evaluate", "anew")
-    assert records.result(after)["meaning"] == 6 and records.result(after)["read"] == {model.name: 1}
+    assert records.result(after)["meaning"] == 7 and records.result(after)["read"] == {model.name: 1}
     report = read_json(after.out / "report.json")
-    assert report is not None and report["meaning"] == 6
-    assert "meaning 6 of evaluate" in (after.out / "report.html").read_text()
+    assert report is not None and report["meaning"] == 7
+    assert "meaning 7 of evaluate" in (after.out / "report.html").read_text()
     compared = former("compare", f"runs=[{before.name},{after.name}]")
     assert f"reads {before.name}, made {FORMER}" in compared.stdout
     (page,) = (RunDir(path) for path in former.runs() if path.name.startswith("compare"))

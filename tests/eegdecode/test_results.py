@@ -178,3 +178,17 @@ def test_names_from_outside_are_text_in_markdown_and_latex(tmp_path: Path) -> No
     assert re.sub(r"\\.", "", row).count("|") == re.sub(r"\\.", "", other).count("|") > 3
     assert "\x1b" not in text + table and "<img" not in text.replace(r"\<img", "")
     assert r"100\% \{x\}\_\textbackslash{}y" in table
+
+
+def test_the_interval_over_subjects_ends_where_the_metric_does() -> None:
+    """By Student's t, two people decoded without an error and one at chance would have 1.55 above them."""
+    rng = np.random.default_rng(0)
+    trials = []
+    for subject, share in (("a", 1.0), ("b", 1.0), ("c", 0.5)):
+        for number, true in enumerate(rng.permutation(np.repeat([0, 1], 20))):
+            right = share == 1.0 or number % 2 == 0
+            output = np.eye(2)[true if right else 1 - true]
+            trials.append(DecodedTrial(subject, "x", np.array([[true]]), output[None], f"run-{subject}", number))
+    decoded_ = Decoded(0.0, tuple(trials), (), "classes", "target", ("l", "r"))
+    main = results.evaluate(decoded_, Scoring(n_null=100)).figures["balanced_accuracy"]
+    assert main.high == 1.0 and main.low is not None and 0.0 <= main.low < 0.5

@@ -47,6 +47,8 @@ class Headline:
     by_unit
         Numbers whose mean is its value, one for each part of the test set that is independent of the others, and what
         these parts are: two decoders are compared by them if there are few subjects.
+    ends
+        The lowest and the highest value that there can be: the interval over subjects ends there.
     """
 
     what: Callable[[Decoded], str]
@@ -55,6 +57,7 @@ class Headline:
     of_subjects: Callable[[Decoded], str] = lambda _: ""
     permuted: Callable[[Decoded], Permuted | None] = lambda _: None
     by_unit: Callable[[Decoded, Scoring], tuple[np.ndarray, str]] | None = None
+    ends: tuple[float, float] = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)

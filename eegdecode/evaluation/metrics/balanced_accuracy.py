@@ -115,6 +115,7 @@ BALANCED_ACCURACY = Metric(
         lambda decoded: "the share of correct windows" if grouping.is_of_people(decoded) else "",
         permuted,
         by_unit,
+        ends=(0.0, 1.0),
     ),
     order=0,
 )

@@ -92,6 +92,6 @@ R = Metric(
     score,
     chance,
     null,
-    headline=Headline(what, by_subject, null_by_subject, by_unit=by_unit),
+    headline=Headline(what, by_subject, null_by_subject, by_unit=by_unit, ends=(-1.0, 1.0)),
     order=0,
 )

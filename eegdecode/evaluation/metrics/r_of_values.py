@@ -91,6 +91,7 @@ R = Metric(
         null_by_subject,
         lambda decoded: "minus the error, in standard deviations" if grouping.is_of_people(decoded) else "",
         permuted,
+        ends=(-1.0, 1.0),
     ),
     order=0,
 )

@@ -86,7 +86,12 @@ class Top:
         headline = None
         if decides:
             headline = Headline(
-                self.what, self.by_subject, self.null_by_subject, permuted=permuted, by_unit=self.by_unit
+                self.what,
+                self.by_subject,
+                self.null_by_subject,
+                permuted=permuted,
+                by_unit=self.by_unit,
+                ends=(0.0, 1.0),
             )
         order = self.k if self.ways is None else 20 + self.k  # behind those of all candidates
         return Metric(name, label, how, ("retrieval",), self.score, self.chance, null, headline=headline, order=order)
