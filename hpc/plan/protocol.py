@@ -56,7 +56,9 @@ def parse(words: Sequence[str]) -> Line:
     config.check_words(words)
     own = {key: text for key, _, text in (word.partition("=") for word in words) if key in OWN}
     if "protocol" not in own:
-        known = [f"  {name:<28} {recipes.title(path)}" for name, path in recipes.protocols().items()]
+        there = recipes.protocols()
+        width = max(map(len, there), default=0)
+        known = [f"  {name:<{width}}  {recipes.title(path)}" for name, path in there.items()]
         raise ConfigError("\n".join([f"bench which protocol? Say {LINE}. There are:", *known]))
     file = find(own["protocol"])
     models = tuple(filter(None, own.get("model", "").split(",")))
