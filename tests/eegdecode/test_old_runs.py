@@ -16,7 +16,7 @@ from hpc.runs.rundir import RunDir, committed_steps, read_json
 from tests.conftest import Launch, users_environ
 
 OLD = sorted((Path(__file__).parent / "old_runs").glob("*.tar.xz"))
-FORMER = "by code whose results differ (evaluate 1 → 6: the baseline csp is MNE's"
+FORMER = "by code whose results differ (evaluate 1 → 7: the baseline csp is MNE's"
 
 
 class Former(Launch):
