@@ -160,10 +160,9 @@ class _Replay:
 
     def _refuse(self, was: RunDir, found: Inputs) -> None:
         again = shlex.join(["hpc", "replay", self.args.words[0]])
-        damaged = replay.product_faults(was)
-        if damaged and not self.args.anyway:
+        if not self.args.anyway and (fault := replay.product_fault(was)):
             raise ConfigError(
-                f"product: {damaged[0]}. --anyway computes, and compares with what the run has listed, and not with "
+                f"product: {fault}. --anyway computes, and compares with what the run has listed, and not with "
                 "this file"
             )
         computed = [verdict.run for verdict in self.verdicts]

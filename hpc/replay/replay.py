@@ -76,14 +76,14 @@ def code_fault(was: RunDir) -> str:
     return "" if (was.code / ARCHIVE).exists() else f"{was.code} is a copy as older versions made it, file by file"
 
 
-def product_faults(was: RunDir) -> list[str]:
-    """Describe the products of a run that are here and not what it has written: of these a comparison says nothing, as
-    it goes by the list."""
-    listed = [(was.out / name, product) for name, product in (products.listed(was.out) or {}).items()]
-    there = [(path, product) for path, product in listed if path.is_file()]
-    return [
-        products.why_damaged(path, product, was.out) for path, product in there if not products.is_intact(path, product)
-    ]
+def product_fault(was: RunDir) -> str:
+    """Describe a product of a run that is here and not what it has written; empty if there is none. The comparison goes
+    by the list, and says nothing of such a file."""
+    for name, product in (products.listed(was.out) or {}).items():
+        path = was.out / name
+        if path.is_file() and not products.is_intact(path, product):
+            return products.why_damaged(path, product, was.out)
+    return ""
 
 
 def planned(was: RunDir, place: Path, todays_code: bool) -> Plan:

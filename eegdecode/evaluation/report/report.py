@@ -141,13 +141,8 @@ def _one_class(result: Result) -> str:
     counts = [each.n_predicted for each in result.of_classes[NETWORK]]
     n_classes = sum(each.n_windows > 0 for each in result.of_classes[NETWORK])
     accuracy, auroc = (result.figures[name].value for name in ("balanced_accuracy", "auroc"))
-    if max(counts) == sum(counts) and n_classes > 1 and auroc < doctor.RANKED:
-        return (
-            f"One class is predicted for all of the test windows, and AUROC is {auroc:.2f}: the network has learned to "
-            "answer with a constant, so its figures have no spread, and say nothing of the data. Train longer, or "
-            "balance the classes (objective.balanced=true)."
-        )
-    return doctor.one_class(max(counts) / sum(counts), auroc, accuracy, n_classes, "test")
+    share = max(counts) / sum(counts)
+    return doctor.one_class(share, auroc, accuracy, n_classes, "test") or doctor.constant(share, auroc, n_classes)
 
 
 def _by_decoder(result: Result, title: str) -> tuple[list[str], list[list[str]]]:

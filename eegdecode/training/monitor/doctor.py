@@ -52,6 +52,17 @@ def one_class(share: float, auroc: float, balanced_accuracy: float, n_classes: i
     )
 
 
+def constant(share: float, auroc: float, n_classes: int) -> str:
+    """A sentence if all test windows are given one class, and their scores do not tell classes apart; else empty."""
+    if share < 1 or auroc >= RANKED or n_classes < 2:
+        return ""
+    return (
+        f"One class is predicted for all of the test windows, and AUROC is {auroc:.2f}: the network has learned to "
+        "answer with a constant, so its figures have no spread, and say nothing of the data. Train longer, or "
+        "balance the classes (objective.balanced=true)."
+    )
+
+
 def _one_class(best: Mapping[str, Any], n_classes: int) -> str:
     figures = [best.get(f"val_{name}") for name in ("most_predicted", "auroc", "balanced_accuracy")]
     if any(figure is None for figure in figures):
