@@ -413,8 +413,9 @@ def what_to_do(path: Path) -> str:
 
 
 def gone(run: RunDir) -> str:
-    """Say that the products of a finished run were removed, and what makes them again; empty if they are there."""
-    if run.out.is_dir() or not run.result.exists():
+    """Say that the products of a finished run were removed, and what makes them again; empty if they are there.
+    Before there were lists of them, a run may have had none."""
+    if run.out.is_dir() or not run.result.exists() or records.plan(run).get("schema", 0) < records.WITH_LISTS:
         return ""
     return (
         f"its products are gone, its folder `out` is not there: `hpc verify {option(run)} --repair`, then "

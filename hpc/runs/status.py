@@ -164,7 +164,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _gone(run, plan) or _outdated(run, plan, result) or state.exact
+        state.text = "" if damage else _gone(run) or _outdated(run, plan, result) or state.exact
         _headline(state, result.get("metrics") or {}, plugins.shown(entry, "headline"))
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
@@ -234,9 +234,9 @@ def _headline(state: State, metrics: Mapping[str, Any], declared: tuple[str, ...
         state.headline, (state.value, state.chance) = name, numbers[name]
 
 
-def _gone(run: RunDir, plan: PlanRecord) -> str:
-    """Say of a finished run that its products were removed. Before there were lists of them, it may have had none."""
-    if os.path.isdir(f"{run.folder}/out") or plan.get("schema", 0) < records.WITH_LISTS:
+def _gone(run: RunDir) -> str:
+    """Say of a finished run that its products were removed."""
+    if os.path.isdir(f"{run.folder}/out"):
         return ""
     from hpc.runs import products  # where nothing is gone it is not needed
 
