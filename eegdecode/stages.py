@@ -236,12 +236,20 @@ def evaluate(cfg: Evaluate, ctx: Context) -> Metrics:
     return evaluate.run(cfg, ctx)
 
 
+def check_comparison(cfg: Compare, n_ranks: int, find: Find) -> str:
+    """Refuse one run alone, which has nothing to be compared with."""
+    if len(cfg.runs) == 1 and not cfg.named:
+        raise ValueError(f"compare needs two finished evaluations at least, got {cfg.runs[0]} alone: say runs=[a,b]")
+    return ""
+
+
 @with_meaning(
     {
         2: "the folds and seeds of one decoder are one result, so that no fold is the best; linear decoders are rows "
         "too, and pairs are compared over units as well",
     }
 )
+@checked_by(check_comparison)
 def compare(cfg: Compare, ctx: Context) -> Metrics:
     """Compare decoders on one page, pairwise over subjects and units; over several studies with ranks."""
     from eegdecode.evaluation import compare

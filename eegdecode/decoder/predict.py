@@ -97,7 +97,8 @@ def predict(
     Raises
     ------
     ValueError
-        In a sentence: if channels or rate are others and cannot be matched, or if the steps cannot be applied.
+        In a sentence: if channels or rate are others and cannot be matched, if the steps cannot be applied, or if a
+        window has values that are not numbers.
     """
     decoder = model if isinstance(model, Decoder) else load_model(model)
     given = Given(sfreq, channels, preprocessed)
@@ -221,6 +222,7 @@ def _all_decoded(decoder: Decoder, batches: Iterable[np.ndarray], index: int) ->
     device, done = next(decoder.parameters()).device, 0
     values: list[np.ndarray] = []
     for windows in batches:
+        signals.refuse_gaps(windows, decoder.recipe.channels, done)
         x = torch.from_numpy(np.ascontiguousarray(windows)).to(device).mT
         subject = torch.full((len(x),), index, dtype=torch.int64, device=device)
         keys = torch.arange(done, done + len(x), device=device)

@@ -149,12 +149,26 @@ def windows_of(data: Any, recipe: PreprocessingRecipe, given: Given) -> tuple[np
             raise ValueError(f"the model reads {recipe.sfreq:g} Hz, but the windows have {cut.sfreq:g} Hz: resample")
         order = [cut.channels.index(name) for name in recipe.channels]
         return np.ascontiguousarray(cut.data[:, order].transpose(0, 2, 1), np.float32), cut.start_s
+    refuse_gaps(cut.data.transpose(0, 2, 1), cut.channels)  # references and projections spread them
     made = _on_windows(cut, recipe)
     signal = made.stream.signal()
     _refuse_other_channels(signal.channels, recipe)
     order = [signal.channels.index(name) for name in recipe.channels]
     data = _resampled(cut, recipe).transpose(0, 2, 1).astype(np.float32) @ signal.data[:, order]
     return scaled(torch.from_numpy(data), made.scale).clamp(-made.clip, made.clip).numpy(), cut.start_s
+
+
+def refuse_gaps(windows: np.ndarray, channels: Sequence[str], n_before: int = 0) -> None:
+    """Refuse windows [window, time, channel] with values that are not numbers: of NaN, the first class is decoded."""
+    if np.isfinite(windows.sum()):
+        return
+    wrong = np.argwhere(~np.isfinite(windows))
+    if len(wrong):
+        row, _, column = wrong[0].tolist()
+        raise ValueError(
+            f"window {n_before + row} has values that are not numbers (NaN or infinite), the first in "
+            f"{channels[column]}: interpolate or drop that channel, or leave out such windows"
+        )
 
 
 def _cut(data: Any, recipe: PreprocessingRecipe, given: Given) -> "Cut":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hpc import media
 from hpc.cli.options import Arguments
+from hpc.cli.runs import refuse_no_folder
 from hpc.codes import DONE, FAILED
 from hpc.media import many, print_error
 from hpc.rank import local_copy
@@ -40,6 +41,7 @@ class Leftover:
 def clean(args: Arguments, environ: Mapping[str, str]) -> int:
     """Remove what is left over; with --dry-run, only say what that is. It holds the lock that a launcher needs, so that
     no run starts meanwhile."""
+    refuse_no_folder(args)
     runs = Path(args.runs).absolute()
     if not runs.is_dir():
         print("no runs here yet")

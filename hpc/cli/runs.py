@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from hpc.runs.status import State
 
 
+def refuse_no_folder(args: Arguments) -> None:
+    """Refuse a folder of runs that was named, and is none. To a program it has no runs: those of a cluster may have
+    been cleared away since."""
+    if os.path.isdir(args.runs) or args.runs == "runs" or args.json:
+        return
+    fault = f"{args.runs} is a file, and no folder" if os.path.exists(args.runs) else f"there is no folder {args.runs}"
+    raise ConfigError(f"{fault}: name the one that holds the runs, with --runs")
+
+
 def show_status(args: Arguments, environ: Mapping[str, str]) -> int:
+    refuse_no_folder(args)
     queue = Queue()
     if args.watch and not args.json:
         from hpc.overview import screen
@@ -92,9 +102,8 @@ def write_page(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError(f"page shows all runs, and takes no {args.words[0]!r}: search on the page, or see `status`")
     if args.port and not args.serve:
         raise ConfigError("--port is for page --serve")
+    refuse_no_folder(args)
     if not os.path.isdir(args.runs):
-        if args.runs != "runs":  # said, and not there
-            raise ConfigError(f"there is no folder {args.runs}: name the one that holds the runs, with --runs")
         print("no runs here yet")
         return DONE
     elsewhere = _states_elsewhere(args.runs, [])
@@ -147,6 +156,7 @@ def show_book(args: Arguments, environ: Mapping[str, str]) -> int:
     for option, file, is_ours in (("--csv", args.csv, tables.is_csv), ("--latex", args.latex, tables.is_latex)):
         if file and os.path.isfile(file) and not is_ours(Path(file).read_bytes()):
             raise ConfigError(f"{option} {file}: hpc book has not written that file, so it is kept: say another name")
+    refuse_no_folder(args)
     words, elsewhere = _by_place(args.words, args.runs)
     chosen = {run.name: run for word in words for run in status.find_all(word, args.runs)}
     book = Book(list(chosen.values()) if args.words else status.all_runs(args.runs))

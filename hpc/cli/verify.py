@@ -9,10 +9,11 @@ from pathlib import Path
 
 from hpc import media
 from hpc.cli.options import Arguments
+from hpc.cli.runs import refuse_no_folder
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
 from hpc.runs import folding, products, records, seal, status
-from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, write_json
+from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, read_json, write_json
 
 SET_ASIDE = "damaged"
 """The folder in a run folder that `--repair` moves damaged files to."""
@@ -21,6 +22,7 @@ SET_ASIDE = "damaged"
 def verify_runs(args: Arguments, environ: Mapping[str, str]) -> int:
     """Verify the products and checkpoints of these runs, or of all; with --repair, let them be made again. A path may
     also be that of a copy of a run's `out`."""
+    refuse_no_folder(args)
     folders = [Path(word) for word in args.words if "/" in word and Path(word).is_dir()]
     copies = [folder for folder in folders if not (folder / "plan.json").is_file()]
     runs = [RunDir(folder.absolute()) for folder in folders if folder not in copies]
@@ -33,6 +35,8 @@ def verify_runs(args: Arguments, environ: Mapping[str, str]) -> int:
         raise ConfigError("--repair or --accept: not both, as one distrusts the files and the other trusts them")
     if args.repair and copies:
         raise ConfigError(f"--repair: {copies[0]} is no run, which could make its files again: copy it again")
+    if not runs and not copies:
+        print("no runs here yet")
     n_faults = sum(_verify(run, args) for run in runs) + sum(_verify_copy(folder, args) for folder in copies)
     return FAILED if n_faults else DONE
 
@@ -162,7 +166,7 @@ def _damaged_files(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
-    steps = committed_steps(run.checkpoints)
+    steps = [step for step in committed_steps(run.checkpoints) if not _is_of_its_own_way(run, step)]
     if not steps:
         return
     from hpc.checkpoint import checkpoint
@@ -173,6 +177,15 @@ def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
             checkpoint.load(run.checkpoints, step)
         except Damaged as damage:
             yield checkpoint.at(run.checkpoints, step), str(damage)
+
+
+def _is_of_its_own_way(run: RunDir, step: int) -> bool:
+    """Whether the stage saves in a way of its own: what its COMMIT lists we do not know."""
+    try:
+        commit = read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
+    except Damaged:
+        return False
+    return isinstance(commit, dict) and "files" not in commit
 
 
 def _refuse_living(run: RunDir) -> None:

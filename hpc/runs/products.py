@@ -405,7 +405,7 @@ def what_to_do(path: Path) -> str:
     """Return the sentence on how a product is made again."""
     run = _run_of(path)
     if run is not None:
-        return f"Run `hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`, which makes it again"
+        return f"Run {repair(run)}, which makes it again"
     if name := _head(path.parent).get("run"):
         mend = f"`hpc verify {name} --repair`, then `hpc resume {name}`, make it again"
         return f"It is a copy of what {name} has written: copy it again; if it is damaged there too, {mend}"
@@ -417,10 +417,12 @@ def gone(run: RunDir) -> str:
     Before there were lists of them, a run may have had none."""
     if run.out.is_dir() or not run.result.exists() or records.plan(run).get("schema", 0) < records.WITH_LISTS:
         return ""
-    return (
-        f"its products are gone, its folder `out` is not there: `hpc verify {option(run)} --repair`, then "
-        f"`hpc resume {option(run)}`, make them again"
-    )
+    return f"its products are gone, its folder `out` is not there: {repair(run)}, make them again"
+
+
+def repair(run: RunDir) -> str:
+    """Return the two commands by which a finished run makes again what is damaged or gone."""
+    return f"`hpc verify {option(run)} --repair`, then `hpc resume {option(run)}`"
 
 
 def option(run: RunDir) -> str:

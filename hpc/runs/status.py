@@ -182,6 +182,10 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     if not finished:
         _headline(state, state.figures, plugins.shown(entry, "curves"))
     state.time = _since(state, submitted, supervisor, heartbeat, result)
+    if finished and any(sentence.startswith(RESULT) for sentence in damage):
+        from hpc.runs import products  # where nothing is damaged it is not needed
+
+        state.text = f"{products.repair(run)}, make it again"
     state.text = "; ".join([*damage, state.text] if state.text else damage)
     return state, submitted
 

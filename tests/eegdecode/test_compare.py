@@ -23,6 +23,7 @@ from eegdecode.models.eegnet import EEGNet
 from eegdecode.models.shallow import Shallow
 from eegdecode.training.config import Train
 from hpc import config
+from hpc.config.stages import check
 from hpc.rank.context import Context, Input, World
 from hpc.runs import products
 from hpc.runs.rundir import RunDir, read_json, write_json
@@ -89,6 +90,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compared(tmp_path, runs=(Input("evaluate-a"), Input("train-x")))
     with pytest.raises(ValueError, match="say which runs to compare"):
         Compare()
+
+
+def test_one_run_alone_is_refused_before_it_is_submitted() -> None:
+    one, two = Input("evaluate-a"), Input("evaluate-b")
+    with pytest.raises(ValueError, match="two finished evaluations at least, got evaluate-a alone"):
+        check(stages.compare, Compare(runs=(one,)), 1, lambda ref: None)
+    for compared_with_others in (Compare(runs=(one, two)), Compare(runs=(one,), named="folds")):
+        assert check(stages.compare, compared_with_others, 1, lambda ref: None) == ""
 
 
 def test_pairs_of_noise_are_told_apart_as_rarely_as_p_says() -> None:

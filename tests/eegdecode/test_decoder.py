@@ -155,6 +155,13 @@ def test_of_an_older_file_the_steps_are_those_of_its_data(hands: RunDir, tmp_pat
         eegdecode.predict(alone, recording(hands))
 
 
+def gappy(shape: tuple[int, int, int]) -> np.ndarray:
+    """Windows [window, channel, time], a value of which is missing."""
+    data = np.zeros(shape)
+    data[1, 1, 30] = np.nan
+    return data
+
+
 @pytest.mark.parametrize(
     ("change", "options", "sentence"),
     [
@@ -169,6 +176,10 @@ def test_of_an_older_file_the_steps_are_those_of_its_data(hands: RunDir, tmp_pat
         (lambda raw: raw.get_data()[:3, :64], {"sfreq": 128}, "lasts 0.50 s, less than a window of 1 s"),
         (lambda raw: np.zeros((2, 3, 60)), {"preprocessed": True}, "have 60 samples at 64 Hz, but the model reads 64"),
         (lambda raw: np.zeros((2, 3, 64)), {"preprocessed": True, "at": [1]}, "these are windows already"),
+        (lambda raw: gappy((2, 3, 64)), {"preprocessed": True}, "window 1 has values that are not numbers .* in Cz"),
+        (lambda raw: gappy((2, 3, 128)), {"sfreq": 128}, "window 1 has values that are not numbers .* in Cz"),
+        (lambda raw: gappy((2, 3, 640))[1], {"preprocessed": True}, "window 0 has values that are not numbers .* Cz"),
+        (lambda raw: gappy((2, 3, 640))[1], {"sfreq": 128}, "Cz: no number at"),
         (lambda raw: raw.info, {}, "takes mne.io.Raw, mne.Epochs, or an array"),
     ],
 )

@@ -269,7 +269,7 @@ def test_what_a_book_is_not_kept_by(tmp_path: Path) -> None:
 
 
 def test_a_book_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verbs.show_book(read(["book", "--runs", str(tmp_path / "none"), "--csv", str(tmp_path / "a.csv")]), {})
+    verbs.show_book(read(["book", "--runs", str(tmp_path), "--csv", str(tmp_path / "a.csv")]), {})
     assert "nothing was spent yet" in capsys.readouterr().out
     assert (tmp_path / "a.csv").read_text().startswith("run,runs,jobs,hours")
 

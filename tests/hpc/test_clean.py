@@ -185,6 +185,14 @@ def test_half_a_copy_goes_when_nobody_makes_it(launch: Launch, tmp_path: Path) -
         assert (nobodys.exists(), made.exists(), whole.exists()) == (False, True, True)
 
 
+@pytest.mark.parametrize("verb", ["status", "book", "page", "clean", "verify"])
+def test_a_folder_of_runs_that_is_named_and_is_none_is_refused(launch: Launch, verb: str) -> None:
+    (launch.folder / "notes").write_text("")
+    for name, fault in (("notes", "notes is a file, and no folder"), ("nowhere", "there is no folder nowhere")):
+        assert f"{fault}: name the one that holds the runs" in launch(verb, "--runs", name, code=2).stderr
+    assert launch(verb).stdout in ("no runs here yet\n", "nothing was spent yet\n")
+
+
 def test_it_is_for_runs_that_are_there(launch: Launch) -> None:
     assert launch("clean").stdout == "no runs here yet\n"
     (launch.folder / "runs").mkdir()

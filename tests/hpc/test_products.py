@@ -470,6 +470,19 @@ def test_a_run_whose_products_were_removed_says_so_and_makes_them_again(launch: 
     launch(*second, f"after={run.name}")
 
 
+@pytest.mark.ranks
+def test_a_run_whose_result_is_damaged_says_what_makes_it_again(launch: Launch) -> None:
+    launch("count", "n=3", "--ranks", "1")
+    (run,) = map(RunDir, launch.runs())
+    run.result.write_bytes(bytes(run.result.stat().st_size))
+    said = launch("status").stdout
+    assert "finished" in said and "result.json is damaged" in said
+    for line in re.findall(r"`hpc ([^`]+)`", launch("why", run.name).stdout):
+        launch(*line.split())
+    assert "damaged" not in launch("status").stdout
+    launch("verify")
+
+
 def test_verify_says_which_run_to_repair(run: RunDir) -> None:
     runs = ["--runs", str(run.path.parent)]
     with pytest.raises(ConfigError, match="--repair which run"):
