@@ -39,7 +39,7 @@ env-docs:
 demo: env
 	$(python) -m hpc.launch pipeline configs/demo.yaml --on local
 
-tests := $(python) -m pytest -n 6 --dist loadfile --no-loadscope-reorder --other-slurm auto
+tests := $(python) -m pytest -n 6 --dist loadfile --no-loadscope-reorder --other-slurm auto --durations 20
 
 # Six at a time, also on two cores: what runs on a Slurm waits more than it works. Where there is a Slurm, what hangs most
 # on its version runs on a second one too (env/bed, 22.05 and 24.11)
