@@ -119,6 +119,7 @@ def _refuse_other_code(ctx: Context) -> None:
 def _stopped(ctx: Context) -> int:
     try:
         ctx.say_how_far()
+        seal.check_identity(ctx.run, ctx.identity)  # the supervisor may have found out first
     except Gone as error:
         logging.error("%s", error)
         return NEVER

@@ -215,7 +215,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("slurm_release", [None, other], ids=ids, indirect=True, scope="session")
 
 
-LONGEST = ["test_drill.py", "test_recipes.py", "test_runs.py", "test_faults.py", "test_ssh.py", "test_preprocess.py"]
+LONGEST = [
+    "test_drill.py", "test_recipes.py", "test_runs.py", "test_faults.py", "test_ssh.py", "test_preprocess.py",
+    "test_wheel.py",
+]  # fmt: skip
 
 
 # After pytest's own sorting by parameters of fixtures, which would take tests of one Slurm out of their files

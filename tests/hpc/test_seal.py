@@ -302,6 +302,18 @@ def test_a_run_whose_folder_is_moved_away_ends_and_goes_on_where_the_folder_is_b
 
 
 @pytest.mark.ranks
+def test_a_rank_that_is_asked_to_stop_before_it_has_seen_that_its_folder_is_gone_says_so(held: Held) -> None:
+    """Where it waits for a core its supervisor finds out first."""
+    away = held.launch.folder / "away"
+    held.run.path.rename(away)
+    os.kill(held.pids[0], signal.SIGTERM)
+    held.wait_until_all_have_ended()
+    said = (away / "jobs/attempt-0001/rank-0000.log").read_text()
+    assert "was moved or deleted" in said and "can go on" not in said
+    assert held.end()[0] == 93
+
+
+@pytest.mark.ranks
 def test_a_run_whose_folder_is_deleted_computes_no_further(held: Held) -> None:
     shutil.rmtree(held.run.path)
     held.wait_until_all_have_ended()
