@@ -166,7 +166,7 @@ def _damaged_files(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
-    steps = [step for step in committed_steps(run.checkpoints) if not _is_of_its_own_way(run, step)]
+    steps = [step for step in committed_steps(run.checkpoints) if not _saves_in_its_own_way(run, step)]
     if not steps:
         return
     from hpc.checkpoint import checkpoint
@@ -179,8 +179,8 @@ def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
             yield checkpoint.at(run.checkpoints, step), str(damage)
 
 
-def _is_of_its_own_way(run: RunDir, step: int) -> bool:
-    """Whether the stage saves in a way of its own: what its COMMIT lists we do not know."""
+def _saves_in_its_own_way(run: RunDir, step: int) -> bool:
+    """Whether the stage has written this checkpoint itself, without a list of files that could be verified."""
     try:
         commit = read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
     except Damaged:

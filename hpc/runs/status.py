@@ -164,7 +164,7 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     state.name, state.settings = state.name or plan.get("label", ""), state.settings or plan.get("settings", "")
     if finished:
         state.word, state.code = "finished", 0
-        state.text = "" if damage else _gone(run) or _outdated(run, plan, result) or state.exact
+        state.text = _mend(run, damage) if damage else _gone(run) or _outdated(run, plan, result) or state.exact
         _headline(state, result.get("metrics") or {}, plugins.shown(entry, "headline"))
     elif not supervisor and any(sentence.startswith(SUPERVISOR) for sentence in damage):
         state.word = "silent" if state.on_slurm else "lost"
@@ -182,10 +182,6 @@ def _read(run: RunDir) -> tuple[State, dict[str, Any]]:
     if not finished:
         _headline(state, state.figures, plugins.shown(entry, "curves"))
     state.time = _since(state, submitted, supervisor, heartbeat, result)
-    if finished and any(sentence.startswith(RESULT) for sentence in damage):
-        from hpc.runs import products  # where nothing is damaged it is not needed
-
-        state.text = f"{products.repair(run)}, make it again"
     state.text = "; ".join([*damage, state.text] if state.text else damage)
     return state, submitted
 
@@ -236,6 +232,15 @@ def _headline(state: State, metrics: Mapping[str, Any], declared: tuple[str, ...
     name = name or next((each for each in numbers if numbers[each][1] is not None), next(iter(numbers), ""))
     if name:
         state.headline, (state.value, state.chance) = name, numbers[name]
+
+
+def _mend(run: RunDir, damage: Iterable[str]) -> str:
+    """Say of a finished run whose result is damaged what makes it again."""
+    if not any(sentence.startswith(RESULT) for sentence in damage):
+        return ""
+    from hpc.runs import products  # where nothing is damaged it is not needed
+
+    return f"{products.repair(run)}, make it again"
 
 
 def _gone(run: RunDir) -> str:

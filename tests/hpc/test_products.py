@@ -475,8 +475,8 @@ def test_a_run_whose_result_is_damaged_says_what_makes_it_again(launch: Launch) 
     launch("count", "n=3", "--ranks", "1")
     (run,) = map(RunDir, launch.runs())
     run.result.write_bytes(bytes(run.result.stat().st_size))
-    said = launch("status").stdout
-    assert "finished" in said and "result.json is damaged" in said
+    table = launch("status").stdout
+    assert "finished" in table and "result.json is damaged" in table
     for line in re.findall(r"`hpc ([^`]+)`", launch("why", run.name).stdout):
         launch(*line.split())
     assert "damaged" not in launch("status").stdout

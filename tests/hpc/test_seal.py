@@ -308,8 +308,8 @@ def test_a_rank_that_is_asked_to_stop_before_it_has_seen_that_its_folder_is_gone
     held.run.path.rename(away)
     os.kill(held.pids[0], signal.SIGTERM)
     held.wait_until_all_have_ended()
-    said = (away / "jobs/attempt-0001/rank-0000.log").read_text()
-    assert "was moved or deleted" in said and "can go on" not in said
+    log = (away / "jobs/attempt-0001/rank-0000.log").read_text()
+    assert "was moved or deleted" in log and "can go on" not in log
     assert held.end()[0] == 93
 
 
