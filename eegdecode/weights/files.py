@@ -231,7 +231,7 @@ def _ours(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _checkpoint(folder: Path) -> WeightsFile:
     from hpc.checkpoint import checkpoint
-    from hpc.checkpoint.format import Damaged
+    from hpc.runs.rundir import Damaged
 
     try:
         return _weights_file(folder, "a checkpoint of a run", checkpoint.load_from(folder), ())

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc.checkpoint import format
-from hpc.checkpoint.format import Damaged
 from hpc.rank import ddp
-from hpc.runs.rundir import committed_steps
+from hpc.runs.rundir import Damaged, committed_steps
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from hpc.runs.rundir import Damaged
+
 MAGIC = b"hpcstate"
 PAGE = 65536
 """The largest page size in use: file systems want whole pages for O_DIRECT."""
@@ -36,10 +38,6 @@ OWN_MEMORY = 1 << 20
 
 Pieces = dict[str, list[tuple[tuple[int, ...], torch.Tensor]]]
 """Maps a path in the tree to pieces: the position of each in the whole tensor, and the piece."""
-
-
-class Damaged(Exception):
-    """The bytes are not those that were written; the message names the file."""
 
 
 class HostBuffer:

@@ -13,7 +13,7 @@ from hpc.cli.runs import refuse_no_folder
 from hpc.codes import DONE, FAILED, STOPPED
 from hpc.errors import ConfigError
 from hpc.runs import folding, products, records, seal, status
-from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, read_json, write_json
+from hpc.runs.rundir import LIST, Damaged, RunDir, committed_steps, own_commit, write_json
 
 SET_ASIDE = "damaged"
 """The folder in a run folder that `--repair` moves damaged files to."""
@@ -166,26 +166,16 @@ def _damaged_files(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _damaged_checkpoints(run: RunDir) -> Iterator[tuple[Path, str]]:
-    steps = [step for step in committed_steps(run.checkpoints) if not _saves_in_its_own_way(run, step)]
+    steps = [step for step in committed_steps(run.checkpoints) if own_commit(run.checkpoints, step) is None]
     if not steps:
         return
     from hpc.checkpoint import checkpoint
-    from hpc.checkpoint.format import Damaged
 
     for step in steps:
         try:
             checkpoint.load(run.checkpoints, step)
         except Damaged as damage:
             yield checkpoint.at(run.checkpoints, step), str(damage)
-
-
-def _saves_in_its_own_way(run: RunDir, step: int) -> bool:
-    """Whether the stage has written this checkpoint itself, without a list of files that could be verified."""
-    try:
-        commit = read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
-    except Damaged:
-        return False
-    return isinstance(commit, dict) and "files" not in commit
 
 
 def _refuse_living(run: RunDir) -> None:

@@ -25,7 +25,7 @@ from hpc.plan.plan import Plan
 from hpc.rank.context import input_run
 from hpc.runs import records, status
 from hpc.runs.heartbeats import QUICK_S
-from hpc.runs.rundir import RunDir, atomic_write, committed_steps, read_json, read_lines, write_json
+from hpc.runs.rundir import RunDir, atomic_write, committed_steps, own_commit, read_lines, write_json
 from hpc.slurm.squeue import Queue
 from hpc.submit import executors
 
@@ -272,9 +272,9 @@ def fingerprint(run: RunDir) -> str:
     steps = committed_steps(run.checkpoints)
     if not steps:
         raise ConfigError(f"{run.name} leaves no checkpoint: there is nothing to compare")
-    if checkpoint.commit_of(checkpoint.at(run.checkpoints, steps[-1])) is None:  # a stage that saves in its own way
-        commit = read_json(run.checkpoints / f"step-{steps[-1]:08d}" / "COMMIT") or {}
-        return json.dumps({name: value for name, value in commit.items() if name != "seconds"}, sort_keys=True)
+    own = own_commit(run.checkpoints, steps[-1])
+    if own is not None:
+        return json.dumps({name: value for name, value in own.items() if name != "seconds"}, sort_keys=True)
     return checkpoint.fingerprint(checkpoint.load(run.checkpoints, steps[-1]))
 
 

@@ -17,7 +17,7 @@ from hpc.config.stages import Leaves
 from hpc.replay import values
 from hpc.replay.values import TOLERANCE, Difference
 from hpc.runs import products, records
-from hpc.runs.rundir import RunDir, committed_steps, read_json
+from hpc.runs.rundir import RunDir, committed_steps, own_commit, read_json
 
 FINGERPRINTS = "checkpoints.json"
 """The file of a capsule that has the fingerprint of each checkpoint, in place of the checkpoints."""
@@ -155,9 +155,9 @@ def _checkpoint(was: RunDir, now: RunDir, leaves: Leaves, step: int, noted: dict
 
 def state(run: RunDir, step: int) -> Any:
     """Read a checkpoint; of a stage that saves in its own way, its COMMIT."""
-    commit = read_json(run.checkpoints / f"step-{step:08d}" / "COMMIT")
-    if not (isinstance(commit, dict) and isinstance(commit.get("files"), dict)):
-        return commit
+    own = own_commit(run.checkpoints, step)
+    if own is not None:
+        return own
     from hpc.checkpoint import checkpoint  # torch, which a stage that counts does without
 
     return checkpoint.load(run.checkpoints, step)

@@ -232,6 +232,15 @@ def committed_steps(checkpoints: Path) -> list[int]:
     return sorted(int(place.parent.name.removeprefix("step-")) for place in checkpoints.glob("step-*/COMMIT"))
 
 
+def own_commit(checkpoints: Path, step: int) -> dict[str, Any] | None:
+    """Read the COMMIT of a checkpoint that its stage has written itself, without a list of files; None for others."""
+    try:
+        commit = read_json(checkpoints / f"step-{step:08d}" / "COMMIT")
+    except Damaged:
+        return None
+    return commit if isinstance(commit, dict) and "files" not in commit else None
+
+
 class RunDir:
     """The folder of a run: its path is all that one needs to find the run. Each file below has one writer.
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from hpc.checkpoint.format import Damaged
 from tests.fuzz import mutations
 from tests.fuzz.corpus import BY_NAME, Format, Reading, Sentence
 
@@ -61,7 +60,7 @@ def judge(each: Format, folder: Path, mutation: str, before: Reading, content: b
             read = each.read(folder)
     except MemoryError as error:
         return "memory", repr(error)
-    except (ValueError, OSError, Damaged, Sentence) as error:
+    except (ValueError, OSError, Sentence) as error:
         return _sentence(each, str(error), error)
     except BaseException:  # noqa: BLE001  that is what is looked for
         return "traceback", traceback.format_exc()

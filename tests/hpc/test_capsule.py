@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hpc.codes import FAILED
 from hpc.errors import ConfigError
 from hpc.replay import capsule, crate
 from hpc.runs import provenance, seal
@@ -214,6 +215,15 @@ def test_where_a_capsule_cannot_be_written_is_said(launch: Launch) -> None:
 
 
 # A capsule whose seals are right, but which nobody packed with hpc
+
+
+def test_a_run_with_a_damaged_checkpoint_is_not_packed(lab: Path, stranger: Launch) -> None:
+    shutil.copytree(lab / "runs", stranger.folder / "runs", symlinks=True)
+    count = run_of(stranger.folder, "count")
+    (count.checkpoints / "step-00000002/COMMIT").write_bytes(b"{")  # a disk that was full
+    refused = stranger("capsule", count.name, "-o", "count.zip", code=FAILED).stderr
+    assert refused.startswith("error: ") and "step-00000002/COMMIT is missing or cut off" in refused
+    assert not (stranger.folder / "count.zip").exists()
 
 
 def sealed(path: Path, change: Callable[[dict[str, bytes]], object], sizes: dict[str, int] | None = None) -> Path:

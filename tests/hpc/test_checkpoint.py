@@ -12,7 +12,7 @@ from hpc.checkpoint import checkpoint, format
 from hpc.checkpoint.saver import Saver
 from hpc.rank import ddp
 from hpc.rank.context import Context, World
-from hpc.runs.rundir import RunDir, committed_steps, read_json, write_json
+from hpc.runs.rundir import Damaged, RunDir, committed_steps, read_json, write_json
 from tests.ranks import in_ranks
 
 
@@ -193,5 +193,5 @@ def test_bytes_that_were_damaged_on_their_way_are_found(tmp_path: Path) -> None:
     whole = format.read(place / name, file["bytes"], file["sha256"])
     assert format.received(place / name, whole.head, whole.body.clone(), file["sha256"]).pieces.keys()
     whole.body[3] += 1
-    with pytest.raises(format.Damaged, match="has checksum"):
+    with pytest.raises(Damaged, match="has checksum"):
         format.received(place / name, whole.head, whole.body, file["sha256"])

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hpc.checkpoint import format
-from hpc.checkpoint.format import Damaged, HostBuffer
+from hpc.checkpoint.format import HostBuffer
+from hpc.runs.rundir import Damaged
 
 
 def through_a_file(state: dict[str, Any], folder: Path) -> dict[str, Any]:
