@@ -118,7 +118,7 @@ def _sentence(facts: Facts) -> str:
     state = facts.state
     step, job = words.of_step([*facts.srun, *facts.log]), words.of_job(facts.log)
     if state.word in ("finished", "running"):
-        return state.text or f"it is {state.word}"
+        return state.text or _state_alone(state.word)
     if state.why == words.HELD and step is not None and step.kind == words.PROLOG:
         where = f" on {step.node}" if step.node else ""
         return (
@@ -144,7 +144,12 @@ def _sentence(facts: Facts) -> str:
         return f"{words.ended(state.job, _STATE_OF[job.kind])}; {state.text}"
     if state.word == "lost" and (by := _signal(facts)):
         return f"job {state.job} was ended by {by}; {state.text}"
-    return state.text or f"it is {state.word}"
+    return state.text or _state_alone(state.word)
+
+
+def _state_alone(word: str) -> str:
+    """Return the sentence about a run of which no more is known than its state."""
+    return f"it is {word}"
 
 
 def _signal(facts: Facts) -> str:
@@ -248,9 +253,11 @@ def _of_nodes(facts: Facts) -> str:
 
 def text(explanation: Explanation) -> str:
     """Format an explanation for a terminal."""
-    rows = [f"{explanation.run} is {explanation.word}", "", media.one_line(explanation.text), ""]
+    rows = [f"{explanation.run} is {explanation.word}", ""]
+    if explanation.text != _state_alone(explanation.word):
+        rows += [media.one_line(explanation.text), ""]
     rows += [f"  {'next' if not number else '  or'}  {command}" for number, command in enumerate(explanation.next)]
     rows += ["", "said by"] if explanation.evidence else []
     width = max((len(who) for who, _ in explanation.evidence), default=0)
     rows += [f"  {who:<{width}}  {media.one_line(words_of)}" for who, words_of in explanation.evidence]
-    return "\n".join(rows)
+    return "\n".join(rows).rstrip()

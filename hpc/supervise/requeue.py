@@ -17,6 +17,9 @@ from hpc.slurm import commands, words
 
 AGAIN_S, AFTER_EPILOG_S = 5, 3
 """The earliest restart of a requeued job: later than the end of its last process, and of the epilog behind that."""
+AFTER_SILENCE_S = 30
+"""The same when the controller was away meanwhile: slurmd may see only after ten seconds that the job has ended, and a
+job that is started again before is held until somebody releases it."""
 HOLD_S = 120.0
 """How long Slurm holds a requeued job otherwise."""
 EPILOG = re.compile(r"^Epilog(Slurmctld)?(\[\d+\])?\s*=\s*/", re.MULTILINE)
@@ -176,8 +179,9 @@ def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0
     for number in (SIGTERM, SIGCONT):  # Slurm sends both to us and to scontrol as soon as it has requeued
         signal(number, SIG_IGN)
     update = ("scontrol", "update", f"JobId={job}")
-    start = f"StartTime=now+{max(AGAIN_S, math.ceil(epilog_s) + AFTER_EPILOG_S)}"
+    start_s = max(AGAIN_S, math.ceil(epilog_s) + AFTER_EPILOG_S)
     while True:
+        start = f"StartTime=now+{start_s}"
         answer = commands.run("scontrol", "requeue", job, patience_s=commands.ACT_S)
         # The controller took it, but its answer was lost: the second time, it says that the job is pending
         if answer.ok or "pending" in answer.error.lower() or "already" in answer.error.lower():
@@ -193,6 +197,7 @@ def requeue(job: str, keep_off: Sequence[str], until: float, epilog_s: float = 0
             return answer.error
         if time.monotonic() > until:
             return answer.error
+        start_s = max(start_s, AFTER_SILENCE_S)
         time.sleep(commands.RETRY_S)
 
 

@@ -103,6 +103,7 @@ def test_a_controller_that_dies_when_it_has_taken_the_requeue_is_asked_again(lat
     assert late()[0] == 75
     asked = [line.split()[0] for line in late.asked_of_slurm.splitlines()]
     assert [word for word in asked if word != "show"] == ["requeue", "update"] * 2
+    assert late.asked_of_slurm.splitlines()[-1] == "update JobId=7 StartTime=now+30", "slurmd may see its end late"
 
 
 @pytest.fixture

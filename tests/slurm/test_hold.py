@@ -87,10 +87,13 @@ def test_what_follows_waits_for_the_job_that_goes_on(on_late: Launch) -> None:
 
 
 def test_it_comes_back_although_the_controller_dies_when_it_has_taken_the_requeue(launch: Launch, beds: Beds) -> None:
-    launch.environ |= start(beds)
+    """On each node slurmd looks every second whether the job has ended, and after ten seconds only every ten: until
+    then it takes the job for running, starts it no second time, and Slurm would hold it for good."""
+    launch.environ |= start(beds, "--kill-wait", "300")
     run, watcher = under_way(launch_with_a_deadly_scontrol(launch), "count", "n=6", "--nodes", "2", on="bed")
     signal_batch(launch, run, "USR2")
     launch.wait_for((launch.folder / "died").exists, "the controller is dead")
+    time.sleep(12)
     subprocess.run([*BED, "revive", "slurmctld"], env=launch.environ, check=True, capture_output=True)
     launch.wait_for(run.attempt(2).start.exists, "it runs again")
     open_gate(run)
