@@ -2,8 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 from hpc.checkpoint import checkpoint
 from hpc.runs import records
 from hpc.runs.rundir import RunDir, committed_steps, read_json, read_lines
-from tests.conftest import Launch, users_environ
+from tests.conftest import Launch
 from tests.containers import in_podman, podman
 from tests.slurm.test_runs import on
 from tests.waiting import open_gate, output_of
@@ -33,15 +31,14 @@ evaluate:
 """
 
 
-NOT_TRAINED = shutil.ignore_patterns("train-*", "evaluate-*")
-
-
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a config, a tiny preprocessed study, and a run that was trained without a break on one rank."""
+    import os
+
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "tiny.yaml").write_text(CONFIG)
-    launch = Launch(folder, users_environ())
+    launch = Launch(folder, dict(os.environ) | {"HPC_SITE": "local"})
     launch("pipeline", "tiny.yaml")
     return folder
 
@@ -49,27 +46,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def study(launch: Launch, prepared: Path) -> Launch:
     """The command line in a folder that has the preprocessed study, and no trained model yet."""
-    shutil.copytree(prepared, launch.folder, ignore=NOT_TRAINED, dirs_exist_ok=True)
+    shutil.copy(prepared / "tiny.yaml", launch.folder)
+    shutil.copytree(prepared / "runs", launch.folder / "runs", ignore=shutil.ignore_patterns("train-*", "evaluate-*"))
     return launch
-
-
-Uninterrupted = Callable[[str], dict[str, torch.Tensor]]
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    """The parameters that two ranks leave on a site, trained without a break. The bed is this machine: as local."""
-
-    @cache
-    def of(site: str) -> dict[str, torch.Tensor]:
-        launch = Launch(tmp_path_factory.mktemp("uninterrupted"), users_environ())
-        shutil.copytree(prepared, launch.folder, ignore=NOT_TRAINED, dirs_exist_ok=True)
-        launch("train", "tiny.yaml", "--nodes", "2", "--on", site, "--follow")
-        run = train_run(launch.folder)
-        assert len(records.attempts(run)) == 1
-        return parameters(run)
-
-    return lambda on: of("local" if on == "bed" else on)
 
 
 def train_run(folder: Path) -> RunDir:
@@ -101,10 +80,8 @@ def test_two_nodes_of_two_ranks_follow_the_course_of_one(study: Launch, on: str,
 
 
 @pytest.mark.parametrize("how", ["asked to stop", "killed"])
-def test_interrupted_equals_uninterrupted_bit_for_bit(
-    study: Launch, on: str, how: str, uninterrupted: Uninterrupted
-) -> None:
-    """Held behind step 7, when the checkpoint of step 5 is there; on a Slurm as one of this machine that was not."""
+def test_interrupted_equals_uninterrupted_bit_for_bit(study: Launch, on: str, how: str) -> None:
+    """Held behind step 7, when the checkpoint of step 5 is there."""
     words = ["tiny.yaml", "--nodes", "2", "--on", on, "--follow"]
     watcher = study.start("held", *words)
     study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
@@ -120,13 +97,15 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(
     study("held", *words)  # a local run that was asked to stop ends there; the others have gone on by themselves
     assert len(records.attempts(run)) >= 2, out
     assert [line["step"] for line in read_lines(run.metrics)] == list(range(1, 61)), "every step once"
-    assert_equal(run, uninterrupted(on))
+    study("train", *words)
+    whole = train_run(study.folder)
+    assert len(records.attempts(whole)) == 1
+    for name, value in parameters(whole).items():
+        assert torch.equal(value, parameters(run)[name]), name
 
 
 @pytest.mark.ranks
-def test_interrupted_in_a_container_equals_uninterrupted_outside_bit_for_bit(
-    study: Launch, podman: Path, uninterrupted: Uninterrupted
-) -> None:
+def test_interrupted_in_a_container_equals_uninterrupted_outside_bit_for_bit(study: Launch, podman: Path) -> None:
     words = ["held", "tiny.yaml", "--nodes", "2", "--on", in_podman(study, podman), "--follow"]
     watcher = study.start(*words)
     study.wait_for(lambda: watcher.poll() is not None or is_held(study.folder), "both ranks are held")
@@ -137,14 +116,9 @@ def test_interrupted_in_a_container_equals_uninterrupted_outside_bit_for_bit(
     output_of(watcher)
     study(*words)
     assert [line["outcome"] for line in records.attempts(run)] == ["stopped", "finished"]
-    assert_equal(run, uninterrupted("local"))
-
-
-def assert_equal(run: RunDir, expected: dict[str, torch.Tensor]) -> None:
-    left = parameters(run)
-    assert left.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(value, left[name]), name
+    study("train", "tiny.yaml", "--nodes", "2", "--on", "local", "--follow")
+    for name, value in parameters(train_run(study.folder)).items():
+        assert torch.equal(value, parameters(run)[name]), name
 
 
 def is_held(folder: Path, attempt: int = 1) -> bool:
