@@ -272,9 +272,9 @@ def fingerprint(run: RunDir) -> str:
     steps = committed_steps(run.checkpoints)
     if not steps:
         raise ConfigError(f"{run.name} leaves no checkpoint: there is nothing to compare")
-    own = own_commit(run.checkpoints, steps[-1])
-    if own is not None:
-        return json.dumps({name: value for name, value in own.items() if name != "seconds"}, sort_keys=True)
+    commit = own_commit(run.checkpoints, steps[-1])
+    if commit is not None:
+        return json.dumps({name: value for name, value in commit.items() if name != "seconds"}, sort_keys=True)
     return checkpoint.fingerprint(checkpoint.load(run.checkpoints, steps[-1]))
 
 

@@ -155,9 +155,9 @@ def _checkpoint(was: RunDir, now: RunDir, leaves: Leaves, step: int, noted: dict
 
 def state(run: RunDir, step: int) -> Any:
     """Read a checkpoint; of a stage that saves in its own way, its COMMIT."""
-    own = own_commit(run.checkpoints, step)
-    if own is not None:
-        return own
+    commit = own_commit(run.checkpoints, step)
+    if commit is not None:
+        return commit
     from hpc.checkpoint import checkpoint  # torch, which a stage that counts does without
 
     return checkpoint.load(run.checkpoints, step)

@@ -214,9 +214,6 @@ def test_where_a_capsule_cannot_be_written_is_said(launch: Launch) -> None:
     assert "equal bit for bit" in launch("replay", "count").stdout, "a run of an earlier version can be computed again"
 
 
-# A capsule whose seals are right, but which nobody packed with hpc
-
-
 def test_a_run_with_a_damaged_checkpoint_is_not_packed(lab: Path, stranger: Launch) -> None:
     shutil.copytree(lab / "runs", stranger.folder / "runs", symlinks=True)
     count = run_of(stranger.folder, "count")
@@ -224,6 +221,9 @@ def test_a_run_with_a_damaged_checkpoint_is_not_packed(lab: Path, stranger: Laun
     refused = stranger("capsule", count.name, "-o", "count.zip", code=FAILED).stderr
     assert refused.startswith("error: ") and "step-00000002/COMMIT is missing or cut off" in refused
     assert not (stranger.folder / "count.zip").exists()
+
+
+# A capsule whose seals are right, but which nobody packed with hpc
 
 
 def sealed(path: Path, change: Callable[[dict[str, bytes]], object], sizes: dict[str, int] | None = None) -> Path:

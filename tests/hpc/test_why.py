@@ -287,8 +287,8 @@ def test_the_whole_text_is_as_recorded(case: RunDir, name: str) -> None:
 def test_the_state_of_a_finished_run_is_said_once() -> None:
     state = status.State("train-k3f9")
     state.word = "finished"
-    done = why.judge(why.Facts(state, {}, []))
-    assert done.text == "it is finished" and why.text(done) == "train-k3f9 is finished"
+    explanation = why.judge(why.Facts(state, {}, []))
+    assert explanation.text == "it is finished" and why.text(explanation) == "train-k3f9 is finished"
 
 
 def test_there_is_a_record_for_each_case_and_a_case_for_each_short_word() -> None:
